@@ -1,0 +1,85 @@
+"""Images at the edge: every frame becomes RGB, 8 bit, HxWx3; and the one resize that every language-model stage uses."""
+
+from __future__ import annotations
+
+import base64
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_scripts.console import BadInput
+
+Image = NDArray[np.uint8]  # [H, W, 3] RGB
+
+
+def read_rgb(path: str | Path) -> Image:
+    """Read a frame as [H, W, 3] uint8 RGB; grey is repeated, alpha dropped, 16 bit scaled to 8. BadInput if unreadable."""
+    data = np.fromfile(path, dtype=np.uint8) if Path(path).is_file() else None
+    if data is None:
+        raise BadInput(f"{path} does not exist: restore the dataset again.")
+    # IMREAD_UNCHANGED: OpenCV would otherwise turn a 16-bit image into 8 bit by cutting, silently
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None or not _is_whole(data):
+        raise BadInput(f"{path} cannot be read as an image (empty or truncated): restore the dataset again.")
+    if image.dtype == np.uint16:
+        image = (image / 257.0).round().astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+
+
+def _is_whole(data: NDArray[np.uint8]) -> bool:
+    """False for a JPEG or PNG whose end is missing: the decoder would fill the rest with grey and say nothing."""
+    head, tail = data[:8].tobytes(), data[-64:].tobytes()
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" in tail
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" in tail
+    return True
+
+
+def write_image(path: str | Path, image: Image) -> None:
+    """Write [H, W, 3] RGB in the format that the path's ending names."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    encoded, data = cv2.imencode(Path(path).suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise BadInput(f"{path}: images cannot be written in this format; name it .png or .jpg.")
+    Path(path).write_bytes(data.tobytes())
+
+
+def fit_size(height: int, width: int, min_pixels: int, max_pixels: int, multiple: int = 28) -> tuple[int, int]:
+    """Height and width that `fit_pixels` gives: multiples of `multiple`, area within the limits, aspect nearly kept.
+
+    The rule of Qwen2-VL's image processor, so that a picture resized here passes through every later stage unchanged.
+    """
+    fitted_height = max(multiple, round(height / multiple) * multiple)
+    fitted_width = max(multiple, round(width / multiple) * multiple)
+    if fitted_height * fitted_width > max_pixels:
+        scale = math.sqrt(height * width / max_pixels)
+        fitted_height = max(multiple, math.floor(height / scale / multiple) * multiple)
+        fitted_width = max(multiple, math.floor(width / scale / multiple) * multiple)
+    elif fitted_height * fitted_width < min_pixels:
+        scale = math.sqrt(min_pixels / (height * width))
+        fitted_height = math.ceil(height * scale / multiple) * multiple
+        fitted_width = math.ceil(width * scale / multiple) * multiple
+    return fitted_height, fitted_width
+
+
+def fit_pixels(image: Image, min_pixels: int, max_pixels: int, multiple: int = 28) -> Image:
+    """Resize [H, W, 3] so that its area is within the limits and its sides are multiples of `multiple` (bicubic)."""
+    height, width = image.shape[:2]
+    size = fit_size(height, width, min_pixels, max_pixels, multiple)
+    if size == (height, width):
+        return image
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if size[0] < height else cv2.INTER_CUBIC)
+
+
+def data_url(image: Image, kind: str = "png") -> str:
+    """The image as a ``data:`` URL, PNG (lossless) or JPEG."""
+    encoded, data = cv2.imencode(f".{kind}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise BadInput(f"an image of shape {image.shape} cannot be encoded as {kind}.")
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"

@@ -1,0 +1,147 @@
+"""Run a command in one stage's pinned environment, building that environment first if it is not there.
+
+    python -m workflow_scripts.in_env track -- python -m workflow_scripts.track.run --help
+
+An environment is a virtual environment in a cache outside the clone, keyed by the hash of its lock (envs/<name>.lock, with
+the locks it includes) and of the repairs made after installing (envs/repair.py). It is built once, under a file lock, in a
+temporary folder that is renamed when it is whole: two jobs that ask at once share one build, and a build that was killed
+leaves nothing that anyone would use. Only the standard library is needed here, so that any Python 3.11 can start it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ROOT / "envs"
+# The one place where PyTorch's own index is named; TRACKGRAPH_TORCH_INDEX overrides it (a mirror, a CUDA index).
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+def cache_root() -> Path:
+    """Folder that holds all environments; TRACKGRAPH_ENVS overrides the default in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trackgraph" / "envs"
+    return Path(os.environ.get("TRACKGRAPH_ENVS") or default).absolute()
+
+
+def read_lock(name: str) -> str:
+    """Text of envs/<name>.lock with its ``-r other.lock`` lines replaced by the other lock's text."""
+    path = LOCKS / f"{name}.lock"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in LOCKS.glob("*.lock")))
+        raise SystemExit(f"{path} does not exist: name one of the environments {known}.")
+    lines = []
+    for line in path.read_text().splitlines(keepends=True):
+        included = line.strip().removeprefix("-r ").removesuffix(".lock")
+        lines.append(read_lock(included) if line.startswith("-r ") else line)
+    return "".join(lines)
+
+
+def split_requirements(lock: str) -> tuple[list[str], str]:
+    """The lock's torch pins (``torch==...``, which no public hash covers) and the text of all else."""
+    torch, rest, keep = [], [], True
+    for line in lock.splitlines(keepends=True):
+        if not line[0].isspace():
+            keep = not line.startswith("torch==")
+            if not keep:
+                torch.append(line.split()[0])
+        if keep:
+            rest.append(line)
+    return torch, "".join(rest)
+
+
+def environment(name: str) -> tuple[Path, str]:
+    """Where the environment belongs, and its lock's text."""
+    lock = read_lock(name)
+    key = hashlib.sha256(lock.encode() + (LOCKS / "repair.py").read_bytes()).hexdigest()[:12]
+    return cache_root() / key, lock
+
+
+def ensure(name: str) -> Path:
+    """Build the environment unless it is there; returns its folder. Raises SystemExit with the log's tail if a step fails."""
+    folder, lock = environment(name)
+    if (folder / "complete").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{folder}.lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            print(f"building the {name} environment in {folder} ...", file=sys.stderr, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)  # a killed build's remains
+            try:
+                build(folder, lock)
+            except subprocess.CalledProcessError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                tail = "\n".join((error.stdout or "").splitlines()[-15:])
+                raise SystemExit(
+                    f"{tail}\nenvs/{name}.lock could not be installed ({error.cmd[0]} ended with {error.returncode}): "
+                    "see the lines above; run the same command again once the package index answers."
+                ) from None
+            (folder / "complete").write_text(f"{name}\n")
+    return folder
+
+
+def build(folder: Path, lock: str) -> None:
+    """Create the virtual environment at `folder` and install exactly what `lock` names, checked against its hashes."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if uv is None:
+        raise SystemExit("uv is missing: run `make setup`, then start again from the activated .venv.")
+    step([uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)])
+    python = str(folder / "bin" / "python")
+    torch, rest = split_requirements(lock)
+    for pin in torch:
+        install_torch(python, pin)
+    requirements = folder / "requirements.txt"
+    requirements.write_text(rest)
+    options = ["--quiet", "--no-deps", "--require-hashes", "--python", python, "-r", str(requirements)]
+    step([uv, "pip", "install", *options])
+    step([python, str(LOCKS / "repair.py")])
+
+
+def install_torch(python: str, pin: str) -> None:
+    """Install the CPU build: one that pip finds by its own settings first, else the one of PyTorch's index."""
+    command = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", pin]
+    if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        step([*command, "--index-url", os.environ.get("TRACKGRAPH_TORCH_INDEX") or TORCH_INDEX])
+
+
+def step(command: list[str]) -> None:
+    """Run one installing step; its output is kept for the error message."""
+    subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Run a command in a stage's pinned environment (built on first use).")
+    parser.add_argument("name", help="environment: a lock's name in envs/")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="-- and the command; none: only build, and print the folder"
+    )
+    arguments = parser.parse_args()
+    folder = ensure(arguments.name)
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        print(folder)
+        return
+    os.environ["VIRTUAL_ENV"] = str(folder)
+    os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    os.environ["TRACKGRAPH_ENV"] = f"{arguments.name}-{folder.name}"
+    # One thread a process unless asked otherwise: OpenMP's barriers cost a factor of five beside another job.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.stdout.flush()
+    try:
+        os.execvp(command[0], command)
+    except FileNotFoundError:
+        raise SystemExit(f"{command[0]} is not a program of the {arguments.name} environment ({folder}).") from None
+
+
+if __name__ == "__main__":
+    main()

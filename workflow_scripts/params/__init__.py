@@ -1,0 +1,137 @@
+"""The study's parameters: params.yaml as pydantic models, one file a section, unknown keys refused with the nearest known name.
+
+A section of params.yaml holds the keys that both studies share, and `mini:` and `full:` mappings that are merged over them;
+`study` says which. Rules pass a section on as JSON (``--parameters``), so that Snakemake sees each value a node reads and a
+line copied from its log runs alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from workflow_scripts.console import BadInput
+from workflow_scripts.params.base import Section
+from workflow_scripts.params.data import Data
+from workflow_scripts.params.grpo import Grpo
+from workflow_scripts.params.report import Report
+from workflow_scripts.params.score import Score
+from workflow_scripts.params.serve import Serve
+from workflow_scripts.params.sft import Sft
+from workflow_scripts.params.track import Track
+
+STUDIES = ("mini", "full")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Params(Section):
+    """All parameters of one study."""
+
+    study: Literal["mini", "full"]
+    data: Data
+    sft: Sft
+    grpo: Grpo
+    serve: Serve
+    track: Track
+    score: Score
+    report: Report
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on top, mapping by mapping; lists and scalars are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def resolve(tree: Mapping[str, Any], study: str | None = None, source: str = "params.yaml") -> Params:
+    """The parameters of one study out of the whole tree of params.yaml. BadInput names the key and the nearest known one."""
+    study = study or tree.get("study")
+    if study not in STUDIES:
+        raise BadInput(f"{source}: study is {study!r}; set it to mini or full.")
+    for section in tree:
+        if section not in Params.model_fields:
+            raise BadInput(f"{source}: unknown parameter {section}{_nearest(section, list(Params.model_fields))}.")
+    flat: dict[str, Any] = {"study": study}
+    for section, values in tree.items():
+        if section != "study":
+            common = {k: v for k, v in (values or {}).items() if k not in STUDIES}
+            flat[section] = merge(common, (values or {}).get(study) or {})
+    return validate(Params, flat, source)
+
+
+def validate(model: type[Model], value: Any, source: str) -> Model:
+    """`value` as `model`; BadInput says in one sentence what is wrong where, and the nearest known name for an unknown key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = _nearest(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
+            raise BadInput(f"{source}: unknown parameter {where}{hint}.") from None
+        if first["type"] == "missing":
+            raise BadInput(
+                f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it)."
+            ) from None
+        raise BadInput(f"{source}: parameter {where} is {first['input']!r}: {first['msg']}.") from None
+
+
+def load(path: str | Path = "params.yaml", study: str | None = None) -> Params:
+    """Read and check a parameter file; `study` overrides the one it names."""
+    return resolve(read_tree(path), study, str(path))
+
+
+def read_tree(path: str | Path) -> dict[str, Any]:
+    """The YAML of a parameter file as nested dictionaries. BadInput names the line of a syntax error."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{path} does not exist: run from the repository's root, or name the file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise BadInput(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)}).") from None
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path} holds no parameters: restore it from git.")
+    return tree
+
+
+def section(flag: str | None, name: str, model: type[Model]) -> Model:
+    """A command's parameters: the JSON of its ``--parameters`` flag, or section `name` (e.g. ``track.train``) of params.yaml."""
+    if flag is not None:
+        try:
+            value = json.loads(flag)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"--parameters is not valid JSON ({error.msg}); quote it as one shell word.") from None
+        return validate(model, value, "--parameters")
+    value = load()
+    for part in name.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return validate(model, value.model_dump() if isinstance(value, BaseModel) else value, "params.yaml")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names that the model reached by `location` knows."""
+    current: Any = model
+    for part in location:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is not None:
+            current = field.annotation
+        arguments = [a for a in getattr(current, "__args__", ()) if hasattr(a, "model_fields")]
+        if arguments:
+            current = arguments[0]
+    return list(getattr(current, "model_fields", {}))

@@ -1,0 +1,72 @@
+"""Every prompt that any model of the study sees, each with a name and a version.
+
+SFT rows, RL rows, rewards and clients build their text here, so that a model is asked at serving what it was taught.
+``<image>`` marks the place of a picture. The `paper` prompts repeat what the published code sends, mismatches included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflow_scripts.console import BadInput
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`user` is a format string with the one field {sentence} or {box}; `system` None leaves the chat template's own."""
+
+    name: str
+    version: int
+    user: str
+    system: str | None = None
+
+
+_FORMAT = (
+    "You are a visual tracking assistant. Compare the two frames: the first shows the target that the sentence describes, the "
+    "second shows it later. Decide whether the sentence still fits, and give the sentence that fits the second frame. Answer in "
+    "the form <think>your reasoning</think><d>yes or no</d><answer>the sentence</answer>, where yes means that the sentence changes."
+)
+_LOCATE = (
+    "Given two images, you need to:\n"
+    "1. Analyze and Identify the target object marked by bounding box {box} in <image_1>;\n"
+    "2. Re-locate this target in <image_2>;\n"
+    "3. Return [x_min, y_min, x_max, y_max] coordinates of the target in <image_2>."
+)
+_THINK_FIRST = (
+    "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. \n "
+    "The reasoning process MUST BE enclosed within <think> </think> tags. The final answer MUST BE put in <answer> </answer> tags. "
+)
+
+PROMPTS = {
+    p.name: p
+    for p in (
+        # the same text in SFT, RL and serving: what the mini study's model learns
+        Prompt("reasoningtrack", 1, "<image><image>{sentence}"),
+        # the same, spelled out for a model that was not trained from nothing on it
+        Prompt("reasoningtrack-consistent", 1, "<image><image>" + _FORMAT + "\nThe sentence: {sentence}"),
+        # the published RL rows: 88 characters before the sentence
+        Prompt(
+            "reasoningtrack-paper-rl",
+            1,
+            "<image><image>response based on the system prompts, the initial language description is {sentence}",
+        ),
+        # the published evaluation: the form as system text, the bare sentence after the pictures
+        Prompt("reasoningtrack-paper-eval", 1, "<image><image>{sentence}", system=_FORMAT),
+        Prompt("r1track", 1, "<image> <image>" + _LOCATE),
+        Prompt("r1track-think", 1, _THINK_FIRST + "<image> <image>" + _LOCATE),
+        Prompt(
+            "r1track-old",
+            1,
+            "<image> <image>Please identify the target specified by the bounding box {box} in the first image and locate it in "
+            "the second image. Return the coordinates in [x_min,y_min,x_max,y_max] format.",
+        ),
+    )
+}
+
+
+def build(name: str, **fields: str) -> tuple[str | None, str]:
+    """(system text or None, user text) of the prompt `name` with its field filled in, e.g. ``sentence="the red car"``."""
+    if name not in PROMPTS:
+        raise BadInput(f"there is no prompt called {name}: name one of {', '.join(PROMPTS)}.")
+    prompt = PROMPTS[name]
+    return prompt.system, prompt.user.format(**fields)
