@@ -45,11 +45,11 @@ def read_lock(name: str) -> str:
 
 
 def split_requirements(lock: str) -> tuple[list[str], str]:
-    """The lock's torch pins (``torch==...``, which no public hash covers) and the text of all else."""
+    """The lock's pin of a CPU build (``torch==...+cpu``, which no package index's hash covers) and the text of all else."""
     torch, rest, keep = [], [], True
     for line in lock.splitlines(keepends=True):
         if not line[0].isspace():
-            keep = not line.startswith("torch==")
+            keep = not (line.startswith("torch==") and "+cpu" in line)
             if not keep:
                 torch.append(line.split()[0])
         if keep:
@@ -121,9 +121,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Run a command in a stage's pinned environment (built on first use).")
     parser.add_argument("name", help="environment: a lock's name in envs/")
-    parser.add_argument(
-        "command", nargs=argparse.REMAINDER, help="-- and the command; none: only build, and print the folder"
-    )
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command; none: only build, and print the folder")
     arguments = parser.parse_args()
     folder = ensure(arguments.name)
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command

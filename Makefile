@@ -1,0 +1,44 @@
+# The two commands of the README and what they need. Only Python 3.11, git and make are assumed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+PYTHON ?= python3.11
+STAGES := data sft grpo serve track score report
+IN_ENV := .venv/bin/python -m workflow_scripts.in_env
+
+.PHONY: help setup table test check format clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/complete  ## make the base environment in .venv
+
+table: setup  ## run the mini study on this machine's CPU and print the table
+	@source .venv/bin/activate && snakemake results/tnllt_table.csv
+
+test: setup check  ## pass the tests: every stage in its own environment, then the whole graph at its smallest
+	@failed=""; \
+	.venv/bin/python -m pytest -q tests/ground || failed="$$failed ground"; \
+	for stage in $(STAGES); do \
+	    echo "== $$stage"; $(IN_ENV) $$stage -- python -m pytest -q tests/$$stage || failed="$$failed $$stage"; \
+	done; \
+	echo "== graph"; .venv/bin/python -m pytest -q tests/graph || failed="$$failed graph"; \
+	if [ -n "$$failed" ]; then echo "tests failed in:$$failed"; exit 1; fi
+
+check: setup  ## formatting, lint, architecture
+	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/snakefmt --check Snakefile rules 2>&1 | tail -n 3
+	@.venv/bin/lint-imports --no-cache | tail -n 4
+
+format:  ## put code and rules into their standard form
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet . && .venv/bin/snakefmt --quiet Snakefile rules
+
+clean:  ## remove what the mini study made (environments stay in their cache)
+	rm -rf data/mini results/mini results/tnllt_table.csv logs/mini benchmarks/mini
+
+# uv installs the lock; pip, which every Python brings, installs uv
+.venv/complete: envs/base.lock
+	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11 is missing: install it, or say where it is with PYTHON=/path/to/python3.11"; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' envs/base.lock)"
+	.venv/bin/python -m uv pip sync --quiet --require-hashes --python .venv/bin/python envs/base.lock
+	@touch .venv/complete

@@ -1,0 +1,63 @@
+# What every rules file uses: the checked parameters, and a few words that keep the rules short.
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# rules call plain `python`: the one that runs Snakemake, here and in every job of a cluster
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+sys.path.insert(0, str(Path(workflow.basedir)))
+
+from workflow_scripts import graph, params
+from workflow_scripts.console import BadInput
+
+try:
+    PARAMS = params.resolve(config)
+except BadInput as error:
+    sys.exit(f"error: {error}")
+
+STUDY = PARAMS.study
+PARAMETER_NAMES = {}  # text of a `parameters` value -> its name, read by workflow_scripts.graph for dvc.yaml
+
+
+def parameters(name):
+    """A section's values, e.g. "track.train", as the JSON that --parameters takes. A changed value reruns the rule."""
+    value = PARAMS
+    for part in name.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    value = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    PARAMETER_NAMES.setdefault(text, set()).add(name)
+    return text
+
+
+def code(*modules):
+    """Files of these modules of workflow_scripts (e.g. "sft.train") and of all they import: editing one reruns the rule."""
+    return graph.sources(modules)
+
+
+def env(name):
+    """Start of a command in the stage's environment; the full study takes the GPU lock where there is one."""
+    gpu = f"{name}-gpu"
+    chosen = gpu if STUDY == "full" and Path(workflow.basedir, "envs", f"{gpu}.lock").exists() else name
+    return f"python -m workflow_scripts.in_env {chosen} -- python -m"
+
+
+def gpus(count=1):
+    """GPUs a job asks for: none in the mini study."""
+    return count if STUDY == "full" else 0
+
+
+def device():
+    """Device that networks run on."""
+    return "cuda" if STUDY == "full" else "cpu"
+
+
+def show_table():
+    """Print the table in readable form, if there is one."""
+    table = Path("results/tnllt_table.csv")
+    if table.exists():
+        command = f"{env('score')} workflow_scripts.score.table --show {table}"
+        subprocess.run(command.split(), check=False)
