@@ -90,7 +90,9 @@ def ensure(name: str) -> Path:
 
 def build(folder: Path, lock: str) -> None:
     """Create the virtual environment at `folder` and install exactly what `lock` names, checked against its hashes."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    # also where a command that already runs in another environment asks for this one
+    places = [str(Path(sys.executable).parent), str(ROOT / ".venv" / "bin"), os.environ.get("PATH", "")]
+    uv = shutil.which("uv", path=os.pathsep.join(places))
     if uv is None:
         raise SystemExit("uv is missing: run `make setup`, then start again from the activated .venv.")
     step([uv, "venv", "--quiet", "--seed", "--python", sys.executable, str(folder)])
@@ -134,6 +136,10 @@ def main() -> None:
     # One thread a process unless asked otherwise: OpenMP's barriers cost a factor of five beside another job.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    # Compiled modules are kept beside the environment whatever the caller's settings: importing torch takes a third of the
+    # time, starting vLLM half, and the clone stays free of __pycache__.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     sys.stdout.flush()
     try:
         os.execvp(command[0], command)
