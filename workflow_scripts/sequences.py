@@ -7,6 +7,7 @@ flags [sum N] bool and frame paths relative to the dataset's root, one string a 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence as Series
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,9 +99,7 @@ def read_index(
     known = {r["name"] for r in header["sequences"]}
     unknown = sorted(set(names or ()) - known)
     if unknown:
-        raise BadInput(
-            f"{path} has no sequence called {unknown[0]}; it has {len(known)}, for example {sorted(known)[0]}."
-        )
+        raise BadInput(f"{path} has no sequence called {unknown[0]}; it has {len(known)}, for example {sorted(known)[0]}.")
     wanted = None if names is None else set(names)
     result, offset = [], 0
     for record, listing in zip(header["sequences"], frame_lists, strict=True):
@@ -135,5 +134,5 @@ def _load(path: str | Path) -> dict[str, NDArray]:
             return {name: archive[name] for name in ("header", "frames", "boxes", "present")}
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist: index the benchmark first (workflow_scripts.data.index).") from None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise BadInput(f"{path} is not an index: delete it and index the benchmark again.") from None

@@ -1,0 +1,75 @@
+"""The index gives back what was put in, and refuses what is no index."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workflow_scripts import sequences
+from workflow_scripts.console import BadInput
+from workflow_scripts.sequences import Sequence
+
+
+@pytest.fixture
+def two(tmp_path):
+    root = tmp_path / "a dataset"
+    return root, [
+        Sequence(
+            name=name,
+            split=split,
+            frames=[root / name / f"{i:05d}.png" for i in range(n)],
+            boxes=np.arange(4 * n, dtype=float).reshape(n, 4) / 3,
+            present=np.arange(n) % 2 == 0,
+            sentence="the größte ship",
+            attributes=("CM", "OV"),
+            fps=None if n == 3 else 25.0,
+        )
+        for name, split, n in (("one", "train", 3), ("two", "test", 5))
+    ]
+
+
+def test_an_index_gives_back_every_sequence_exactly(tmp_path, two):
+    root, original = two
+    sequences.write_index(tmp_path / "i.npz", original, root, "tnllt")
+    for before, after in zip(original, sequences.read_index(tmp_path / "i.npz"), strict=True):
+        assert (before.name, before.split, before.frames, before.sentence) == (
+            after.name,
+            after.split,
+            after.frames,
+            after.sentence,
+        )
+        assert (before.attributes, before.fps) == (after.attributes, after.fps)
+        np.testing.assert_array_equal(before.boxes, after.boxes)
+        np.testing.assert_array_equal(before.present, after.present)
+    assert sequences.attribute_names(tmp_path / "i.npz") == ["CM", "OV"]
+
+
+def test_a_split_and_another_root_can_be_asked_for(tmp_path, two):
+    root, original = two
+    sequences.write_index(tmp_path / "i.npz", original, root, "tnllt")
+    (only,) = sequences.read_index(tmp_path / "i.npz", root="elsewhere", split="test")
+    assert only.name == "two"
+    assert only.frames[0] == Path("elsewhere/two/00000.png")
+    np.testing.assert_array_equal(only.boxes, original[1].boxes)
+
+
+def test_an_unknown_name_is_refused(tmp_path, two):
+    root, original = two
+    sequences.write_index(tmp_path / "i.npz", original, root, "tnllt")
+    with pytest.raises(BadInput, match="no sequence called three"):
+        sequences.read_index(tmp_path / "i.npz", names=["three"])
+
+
+def test_a_truncated_index_is_refused_by_name(tmp_path, two):
+    root, original = two
+    sequences.write_index(tmp_path / "i.npz", original, root, "tnllt")
+    data = (tmp_path / "i.npz").read_bytes()
+    (tmp_path / "i.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadInput, match=r"i\.npz is not an index"):
+        sequences.read_index(tmp_path / "i.npz")
+
+
+def test_frames_outside_the_root_are_refused(tmp_path, two):
+    _, original = two
+    with pytest.raises(BadInput, match="not under"):
+        sequences.write_index(tmp_path / "i.npz", original, tmp_path / "other", "tnllt")
