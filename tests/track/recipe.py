@@ -79,7 +79,7 @@ def fill(network: torch.nn.Module, kind: str) -> int:
     for key in sorted(state):
         value = np.ascontiguousarray(weights(key, tuple(state[key].shape), kind))
         crc = zlib.crc32(value.tobytes(), crc)
-        state[key].copy_(torch.from_numpy(value))
+        state[key].copy_(torch.from_numpy(value).reshape(state[key].shape))
     return crc
 
 

@@ -76,7 +76,7 @@ class Tokenizer:
 
 
 def split_words(sentence: str, cased: bool = False) -> list[str]:
-    """BERT's basic tokenisation: control characters out, words at white space, punctuation and ideographs on their own."""
+    """BERT's basic tokenisation: words at white space, punctuation and ideographs on their own, no control characters."""
     if not cased:
         decomposed = unicodedata.normalize("NFD", sentence.lower())
         sentence = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")

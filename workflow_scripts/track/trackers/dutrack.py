@@ -1,0 +1,180 @@
+"""DUTrack as a pure step over a batch of states.
+
+A frame: crop the search region around the last box, choose up to template_number + 1 templates from the memory, embed
+what is new, one forward pass, decode at the maximum of score times Hann window, map back, clip, remember a template crop
+of this frame around the new box. The memory holds uint8 crops; the stem's features of the templates in use stay in the
+state, so that on average less than one template a frame is encoded. Frames that no later frame can choose are dropped.
+
+Sequences of one call may be at different frames: those with equally many templates and query tokens share a forward
+pass, so nothing is padded and every sequence gets what it would get alone, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow_scripts.boxes import clip_to_image
+from workflow_scripts.track import crops
+from workflow_scripts.track.networks.dutrack import DUTrack, decode, hann_window
+from workflow_scripts.track.texts import Tokenizer
+from workflow_scripts.track.trackers.base import (
+    Box,
+    Describer,
+    Image,
+    Output,
+    check_frame,
+    check_start,
+)
+
+CACHED_TEXTS = 4096
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a sequence's next frame depends on."""
+
+    frame: int  # index of the last frame seen; the first is 0
+    box: Box
+    sentence: str
+    memory: tuple[Image | None, ...]  # template crop of every frame so far; None where it can never be chosen again
+    features: Mapping[int, Tensor]  # stem features [Nz,D] of the templates last used, by frame
+    query: Tensor | None  # [3,D] carried from the last frame; None before the first
+
+
+def choose_memory(frame: int, segments: int) -> list[int]:
+    """Which earlier frames are templates of frame `frame` (from 1): frame 0 and the middle of each of `segments` parts."""
+    if frame <= segments:
+        return list(range(frame))
+    if segments == 1:
+        return [0]
+    part = frame // segments
+    return sorted({0, *(k * part + part // 2 for k in range(segments))})
+
+
+def oldest_useful(frame: int, segments: int) -> int:
+    """Smallest index, 0 aside, that any frame from `frame` on can choose: the middle of the first part only grows."""
+    if segments == 1:
+        return frame
+    return 1 if frame <= segments else (frame // segments) // 2
+
+
+def remember(memory: tuple[Image | None, ...], crop: Image, segments: int) -> tuple[Image | None, ...]:
+    """Memory with one frame more, and without what the next frame and later ones never choose."""
+    memory = (*memory, crop)
+    oldest = oldest_useful(len(memory), segments)
+    if oldest > 1 and memory[oldest - 1] is not None:
+        memory = (memory[0], *[None] * (oldest - 1), *memory[oldest:])
+    return memory
+
+
+class DUTracker:
+    """Tracker of a DUTrack network. Without a describer the first sentence stays; a describer is asked every frame."""
+
+    lockstep = True
+
+    def __init__(self, network: DUTrack, tokenizer: Tokenizer, describer: Describer | None = None) -> None:
+        self.network = network.eval()
+        self.config = network.config
+        self.tokenizer = tokenizer
+        self.describer = describer
+        if len(tokenizer) > self.config.vocabulary_size:
+            raise ValueError(f"{len(tokenizer)} words in the vocabulary, {self.config.vocabulary_size} in the network")
+        self.device = next(network.parameters()).device
+        self.window = hann_window(self.config.grid, self.device)
+        self._texts: dict[str, Tensor] = {}  # sentence -> [16,D]; a cache, no state
+
+    def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
+        """First frames uint8 [H,W,3], first boxes [4] xywh in pixels, sentences (empty: no words) to states."""
+        checked = check_start(frames, boxes, sentences)
+        if self.describer is not None:
+            sentences = list(self.describer(list(frames), list(sentences)))
+        return [
+            State(0, box, sentence, (self._template_crop(frame, box),), {}, None)
+            for frame, box, sentence in zip(frames, checked, sentences, strict=True)
+        ]
+
+    def step(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Output]]:
+        """The next frame of every sequence; `states` stay as they are."""
+        for frame in frames:
+            check_frame(frame)
+        states = self._describe(list(states), frames)
+        new, boxes, scores = self._track(states, frames)
+        outputs = [
+            Output(box=box, confidence=score, sentence=state.sentence)
+            for box, score, state in zip(boxes, scores, states, strict=True)
+        ]
+        return new, outputs
+
+    def _describe(self, states: list[State], frames: Sequence[Image]) -> list[State]:
+        """The official rule: from frame 2 on a caption of every frame, before it is tracked."""
+        asked = [i for i, s in enumerate(states) if s.frame >= 1]
+        if self.describer is None or not asked:
+            return states
+        answers = self.describer([frames[i] for i in asked], [states[i].sentence for i in asked])
+        for i, sentence in zip(asked, answers, strict=True):
+            states[i] = replace(states[i], sentence=sentence)
+        return states
+
+    @torch.inference_mode()
+    def _track(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Box], list[float]]:
+        size = self.config.search_size
+        before = np.stack([s.box for s in states])  # [B,4]
+        images, factors = crops.crop_batch(frames, before, self.config.search_factor, size)
+        search = crops.normalise(images, self.device)  # [B,3,s,s]
+        features = self._template_features(states)
+        texts = self._embed_texts([s.sentence for s in states])  # [B,16,D]
+
+        fractions, scores = np.empty((len(states), 4)), np.empty(len(states))
+        queries: list[Any] = [None] * len(states)
+        groups: dict[tuple[int, bool], list[int]] = {}
+        for i, state in enumerate(states):
+            groups.setdefault((len(features[i]), state.query is None), []).append(i)
+        for (_, first), members in groups.items():
+            templates = torch.stack([torch.stack(list(features[i].values())) for i in members])  # [b,T,Nz,D]
+            query = None if first else torch.stack([states[i].query for i in members])  # [b,3,D]
+            output = self.network(search[members], templates, texts[members], query)
+            boxes, score, _ = decode(output, self.window)
+            fractions[members], scores[members] = boxes.float().cpu().numpy(), score.float().cpu().numpy()
+            for i, q in zip(members, output.query, strict=True):
+                queries[i] = q.clone()
+
+        mapped = crops.map_back(fractions, before, size, factors)
+        new, boxes = [], []
+        for i, (state, frame) in enumerate(zip(states, frames, strict=True)):
+            box = clip_to_image(mapped[i], frame.shape[1], frame.shape[0])
+            memory = remember(state.memory, self._template_crop(frame, box), self.config.template_number)
+            new.append(replace(
+                state, frame=state.frame + 1, box=box, memory=memory, features=features[i], query=queries[i]
+            ))  # fmt: skip
+            boxes.append(box)
+        return new, boxes, scores.tolist()
+
+    def _template_crop(self, frame: Image, box: Box) -> Image:
+        return crops.crop(frame, box, self.config.template_factor, self.config.template_size)[0]
+
+    def _template_features(self, states: Sequence[State]) -> list[dict[int, Tensor]]:
+        """Features [Nz,D] of every state's templates by frame, oldest first; those not in the state are encoded at once."""
+        wanted = [choose_memory(s.frame + 1, self.config.template_number) for s in states]
+        missing = [(i, k) for i, s in enumerate(states) for k in wanted[i] if k not in s.features]
+        found: dict[tuple[int, int], Tensor] = {}
+        if missing:
+            images = np.stack([states[i].memory[k] for i, k in missing])
+            encoded = self.network.embed_template(crops.normalise(images, self.device))  # [M,Nz,D]
+            found = {key: feature.clone() for key, feature in zip(missing, encoded, strict=True)}
+        return [{k: s.features[k] if k in s.features else found[i, k] for k in wanted[i]} for i, s in enumerate(states)]
+
+    def _embed_texts(self, sentences: Sequence[str]) -> Tensor:
+        fresh = [s for s in dict.fromkeys(sentences) if s not in self._texts]
+        if fresh:
+            if len(self._texts) + len(fresh) > CACHED_TEXTS:
+                self._texts.clear()
+                fresh = list(dict.fromkeys(sentences))
+            ids = torch.from_numpy(self.tokenizer(fresh)).to(self.device)
+            self._texts.update(zip(fresh, self.network.embed_text(ids), strict=True))
+        return torch.stack([self._texts[s] for s in sentences])
