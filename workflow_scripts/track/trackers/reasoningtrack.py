@@ -29,6 +29,7 @@ import numpy as np
 
 from workflow_scripts import answers
 from workflow_scripts.answers import Answer
+from workflow_scripts.console import BadInput
 from workflow_scripts.track import crops
 from workflow_scripts.track.trackers import dutrack
 from workflow_scripts.track.trackers.base import Asker, Box, Describer, Image, Output, Question
@@ -47,6 +48,12 @@ class Rule:
     view: Literal["frame", "crop"] = "frame"
     view_factor: float = 4.0  # side of a crop in target sizes
     view_size: int = 224  # pixels of a crop
+
+    def __post_init__(self) -> None:
+        if self.view not in ("frame", "crop"):
+            raise BadInput(f"reasoningtrack's view is frame or crop, not {self.view}.")
+        if self.every < 1:
+            raise BadInput(f"reasoningtrack looks every {self.every} frames: give at least 1.")
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class ReasoningTracker:
         tracker: dutrack.DUTracker,
         ask: Asker | None = None,
         describer: Describer | None = None,
-        rule: Rule = Rule(),  # noqa: B008 - frozen
+        rule: Rule = Rule(),
     ) -> None:
         if (ask is None) == (describer is None):
             raise ValueError("reasoningtrack needs one of ask and describer")

@@ -1,0 +1,151 @@
+"""Trackers by name. torch is imported only for those that need it.
+
+Names: the classic ones (static, kcf, csrt, mosse); ``dutrack`` and ``seqtrack`` for whatever network the weights are of,
+or a variant's name (dutrack_384_full, seqtrack_b256, ...) where the weights must be that variant's; ``reasoningtrack``,
+a DUTrack whose sentence is questioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workflow_scripts import files
+from workflow_scripts.console import BadInput
+from workflow_scripts.track.trackers.base import Asker, Describer, Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CLASSIC = ("static", "kcf", "csrt", "mosse")
+FAMILIES = ("dutrack", "seqtrack", "reasoningtrack")
+DESCRIBERS = ("off",)
+
+
+def load_tracker(
+    name: str,
+    weights: Path | str | Mapping[str, Tensor] | None = None,
+    benchmark: str = "lasot",
+    device: str = "cpu",
+    vocabulary: Path | str | None = None,
+    describer: Describer | str | None = None,
+    ask: Asker | None = None,
+    **options: Any,
+) -> Tracker:
+    """A ready tracker.
+
+    weights: folder with weights.safetensors and config.json, an authors' .pth.tar, a .safetensors file, or a state dict.
+    benchmark: whose settings are used where a tracker has such (SeqTrack's template update).
+    vocabulary: file for networks that read; by default vocabulary.txt of the weights' folder.
+    describer: ``(frames, sentences) -> sentences``; None or "off" keeps the given sentence. A DUTrack asks it every frame,
+    reasoningtrack when its rule wants a new text.
+    ask: reasoningtrack's model, questions to answers (trackers.base.Asker).
+    options: reasoningtrack's Rule by field (reproduce_paper, view, ...); SeqTrack's precision and compiled.
+
+    BadInput for unknown names and for weights or vocabularies that are missing or do not fit.
+    """
+    if isinstance(describer, str):
+        if describer not in DESCRIBERS:
+            raise BadInput(f"There is no describer {describer}: name one of {', '.join(DESCRIBERS)}, or give a callable.")
+        describer = None
+    if name in CLASSIC:
+        _refuse(options, name)
+        from workflow_scripts.track.trackers import classic
+
+        return classic.load(name)
+    if name.split("_")[0] not in FAMILIES:
+        known = ", ".join((*CLASSIC, *FAMILIES))
+        raise BadInput(f"There is no tracker {name}: name one of {known}, or a variant such as dutrack_256_full.")
+    network, folder = load_network(name, weights)
+    network = network.to(device)
+    if name.startswith("seqtrack"):
+        return _seqtrack(network, name, benchmark, options)
+    return _dutrack(network, name, vocabulary or (folder and folder / "vocabulary.txt"), describer, ask, options)
+
+
+def load_network(name: str, weights: Path | str | Mapping[str, Tensor] | None) -> tuple[nn.Module, Path | None]:
+    """The network, in evaluation mode on the CPU, and the folder it came from (None where it was no folder of ours)."""
+    from workflow_scripts.track import checkpoints
+    from workflow_scripts.track.convert import VARIANTS, network_of
+
+    if weights is None:
+        raise BadInput(f"{name} needs weights: give the folder of a trained network, or an authors' checkpoint.")
+    folder = None
+    if isinstance(weights, Mapping):
+        state, source = weights, "the state dict"
+    else:
+        state, source = checkpoints.read_checkpoint(weights), str(weights)
+        folder = Path(weights) if Path(weights).is_dir() else None
+    if folder is not None:
+        config = files.read_json(folder / checkpoints.CONFIG)
+        family, given = name.split("_")[0].replace("reasoningtrack", "dutrack"), str(config.get("variant"))
+        if not given.startswith(family) or (name in VARIANTS and family == "dutrack" and given != name):
+            raise BadInput(f"{folder} holds weights of {given}, not of {name}: give the right folder or tracker.")
+        network = checkpoints.make_network(config, str(folder / checkpoints.CONFIG))
+    else:
+        variant = name if name in VARIANTS else infer_variant(state)
+        network = network_of(variant)
+        if variant == "dutrack_small":  # its vocabulary is made with its weights
+            words = state["backbone.word_embeddings.weight"].shape[0]
+            network = checkpoints.make_network({**network.config.to_dict(), "vocabulary_size": words})
+    checkpoints.load_exactly(network, state, source)
+    return network, folder
+
+
+def infer_variant(state: Mapping[str, Tensor]) -> str:
+    """Best guess from names and shapes (a got variant cannot be told from a full one); load_exactly then decides."""
+    if "backbone.query_token" in state:
+        return "dutrack_small"
+    if "backbone.pos_embed_x" in state:
+        return "dutrack_384_full" if state["backbone.pos_embed_x"].shape[1] == 576 else "dutrack_256_full"
+    positions = state.get("encoder.body.pos_embed")
+    if positions is not None:
+        size = {512: "256", 1152: "384"}.get(positions.shape[1])
+        width = {768: "b", 1024: "l"}.get(positions.shape[2])
+        return f"seqtrack_{width}{size}" if size and width else "seqtrack_small"
+    raise BadInput("These weights are neither of DUTrack nor of SeqTrack: give a checkpoint of one of them.")
+
+
+def _seqtrack(network: nn.Module, name: str, benchmark: str, options: Mapping[str, Any]) -> Tracker:
+    from workflow_scripts.track.networks.seqtrack import CONFIGS
+    from workflow_scripts.track.trackers.seqtrack import SeqTrackTracker, update_rule
+
+    _refuse(set(options) - {"precision", "compiled"}, name)
+    variant = next((n for n, config in CONFIGS.items() if config == network.config), name)
+    return SeqTrackTracker(network, update_rule(variant, benchmark), **options)
+
+
+def _dutrack(
+    network: nn.Module,
+    name: str,
+    vocabulary: Path | str | None,
+    describer: Describer | None,
+    ask: Asker | None,
+    options: Mapping[str, Any],
+) -> Tracker:
+    from workflow_scripts.track.texts import Tokenizer
+    from workflow_scripts.track.trackers.dutrack import DUTracker
+
+    if vocabulary is None:
+        raise BadInput(f"{name} needs the vocabulary file that its network was trained with: give vocabulary.")
+    tokenizer = Tokenizer.from_file(vocabulary, network.config.cased)
+    if len(tokenizer) > network.config.vocabulary_size:
+        raise BadInput(
+            f"{vocabulary} has {len(tokenizer)} words, the network {network.config.vocabulary_size}: give the network's own."
+        )
+    if name != "reasoningtrack":
+        _refuse(options, name)
+        return DUTracker(network, tokenizer, describer)
+    from workflow_scripts.track.trackers.reasoningtrack import ReasoningTracker, Rule
+
+    if (ask is None) == (describer is None):
+        raise BadInput("reasoningtrack needs a model to question: give either ask or a describer.")
+    _refuse(set(options) - set(Rule.__dataclass_fields__), name)
+    return ReasoningTracker(DUTracker(network, tokenizer), ask, describer, replace(Rule(), **options))
+
+
+def _refuse(options: Any, name: str) -> None:
+    if options:
+        raise BadInput(f"{name} has no option {', '.join(sorted(options))}.")
