@@ -1,0 +1,276 @@
+"""The core: boxes of K trackers on one sequence in, success and precision curves out.
+
+The features of this file:
+- one pass: repair, absence, overlap, both centre errors and all three curves, for all trackers of a sequence at once;
+- boxes travel as planes [4, K, N] (x, y, w, h), so that every step is a contiguous vector operation;
+- float operations happen in the MATLAB toolkits' own order, because rounding decides ties at the thresholds;
+- counting is exact: the nearest threshold is guessed by arithmetic, then the value is compared with the threshold itself.
+
+What differs between benchmarks is in `Rules`; protocols.py fills them in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_scripts.score.results import Flags, Floats
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a benchmark counts. The defaults are those of the LaSOT family of MATLAB toolkits."""
+
+    absent_frames: Literal["miss", "ignore flags"] = "miss"  # "miss" and "removed" are one: the denominator decides
+    truth_valid: Literal["xywh > 0", "wh > 0", "wh > 0, finite", "any"] = "xywh > 0"
+    invalid_truth_pixel: Literal["hit", "miss"] = "hit"  # the toolkits write an error of -1, which is <= any threshold
+    invalid_truth_norm: Literal["hit", "miss"] = "hit"
+    repair: Literal["bad", "zero size", "none"] = "bad"  # which rows copy the row before
+    refuse_invalid: bool = False  # NaN or negative sizes stop the toolkit
+    first_frame: Literal["ground truth", "dropped"] = "ground truth"
+    denominator: Literal["all", "scored"] = "all"
+    inclusive_overlap: bool = True  # right = x + w - 1
+    inclusive_centre: bool = True  # centre = x + (w - 1) / 2
+    norm_size: Literal["truth", "at least a pixel"] = "truth"
+    rounded: bool = False  # all boxes rounded to integers, ties to even
+    clip_to_image: bool = False
+    success_steps: int = 21
+    error_steps: int = 51  # over 0..50 px and 0..0.5
+
+
+@dataclass(frozen=True)
+class SequenceScore:
+    """One sequence's curves for K trackers."""
+
+    success: Floats  # [K, T] share of frames whose IoU exceeds each threshold
+    pixel: Floats  # [K, 51] share of frames whose centre error is at most 0..50 px
+    norm: Floats  # [K, 51] the same for the centre error in units of the target's size, 0..0.5
+    overlap: Floats  # [K] mean IoU over the scored frames
+    frames: int  # the denominator
+    repaired: NDArray[np.int64]  # [K]
+    non_finite: NDArray[np.int64]  # [K] rows with NaN or infinity
+
+
+def success_thresholds(steps: int = 21, colon: str = "matlab") -> Floats:
+    """Thresholds 0..1. MATLAB's ``0:0.05:1`` fills from both ends, Octave's from the left; 0.65 differs in its last bit.
+
+    Other step counts (101) are NumPy's linspace.
+    """
+    if steps != 21:
+        return np.linspace(0.0, 1.0, steps)
+    k = np.arange(21.0)
+    octave = k * 0.05
+    return np.where(k <= 10, octave, 1.0 - (20.0 - k) * 0.05) if colon == "matlab" else octave
+
+
+def error_thresholds(steps: int = 51) -> tuple[Floats, Floats]:
+    """Thresholds of the centre error: 0..50 pixels and 0..0.5 of the target's size."""
+    pixels = np.arange(steps) * (50.0 / (steps - 1))
+    return pixels, pixels / 100.0
+
+
+def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, NDArray[np.int64]]:
+    """Replace bad rows by the row before, in order: (planes [4, K, N], repaired rows [K]).
+
+    Bad is NaN or a size <= 0 ("bad") or a size of exactly 0 ("zero size"). The first row is never repaired, nor a frame whose
+    ground truth has a NaN: both are copied raw into the rows after them, as the toolkits do.
+    """
+    x, y, w, h = planes
+    if kind == "bad":
+        good = w > 0
+        good &= h > 0
+        good &= x == x
+        good &= y == y
+    else:
+        good = (w != 0) & (h != 0)
+    good[:, 0] = True
+    if good.all():
+        return planes, np.zeros(len(good), dtype=np.int64)
+    good |= np.isnan(truth).any(axis=0)
+    source = np.where(good, np.arange(good.shape[1]), 0)
+    np.maximum.accumulate(source, axis=1, out=source)
+    repaired = np.stack([np.take_along_axis(plane, source, axis=1) for plane in planes])
+    return repaired, (~good).sum(axis=1)
+
+
+def overlaps(planes: Floats, truth: Floats, inclusive: bool = True) -> Floats:
+    """IoU [K, N] of boxes [4, K, N] with ground truth [4, N]; NaN is ignored by min and max, as in MATLAB."""
+    pixel = 1.0 if inclusive else 0.0
+    x, y, w, h = planes
+    tx, ty, tw, th = truth
+    inner: Floats | None = None
+    for low, size, true_low, true_size in ((x, w, tx, tw), (y, h, ty, th)):
+        side = low + size
+        true_high = true_low + true_size
+        if inclusive:
+            side -= pixel
+            true_high = true_high - pixel
+        np.fmin(side, true_high, out=side)
+        side -= np.fmax(low, true_low)
+        if inclusive:
+            side += pixel
+        np.fmax(side, 0.0, out=side)
+        inner = side if inner is None else np.multiply(inner, side, out=inner)
+    union = w * h
+    union += tw * th
+    union -= inner
+    return np.divide(inner, union, out=union)
+
+
+def centre_errors(planes: Floats, truth: Floats, rules: Rules) -> tuple[Floats, Floats]:
+    """Centre errors [K, N] in pixels and in units of the ground truth's size.
+
+    The normalised one divides each centre before subtracting, which decides ties at 0.2.
+    """
+    pixel = 1.0 if rules.inclusive_centre else 0.0
+    squares, scaled = None, None
+    for low, size, true_low, true_size in zip(planes[:2], planes[2:], truth[:2], truth[2:], strict=True):
+        centre = size - pixel
+        centre *= 0.5  # the same bits as dividing by 2
+        centre += low
+        true_centre = true_low + (true_size - pixel) * 0.5
+        unit = true_size if rules.norm_size == "truth" else np.maximum(true_size, 1.0)
+        difference = centre - true_centre
+        difference *= difference
+        squares = difference if squares is None else np.add(squares, difference, out=squares)
+        if rules.norm_size == "truth":
+            centre /= unit
+            centre -= true_centre / unit
+        else:
+            centre -= true_centre
+            centre /= unit
+        centre *= centre
+        scaled = centre if scaled is None else np.add(scaled, centre, out=scaled)
+    return np.sqrt(squares, out=squares), np.sqrt(scaled, out=scaled)
+
+
+def rank(values: Floats, thresholds: Floats) -> NDArray[np.intp]:
+    """How many of the evenly spaced `thresholds` (from 0) are below each value; values must not be NaN."""
+    last = len(thresholds) - 1
+    guess = values * (last / thresholds[-1])
+    np.clip(guess, 0.0, last, out=guess)
+    np.rint(guess, out=guess)
+    nearest = guess.astype(np.intp)  # all thresholds left of it are below the value, all right of it above
+    return np.add(nearest, thresholds.take(nearest) < values, out=nearest)
+
+
+def _histogram(ranks: NDArray[np.intp], steps: int) -> NDArray[np.int64]:
+    """Counts [K, steps + 1] of ranks [K, N]."""
+    trackers = len(ranks)
+    ranks += (np.arange(trackers) * (steps + 1))[:, None]
+    return np.bincount(ranks.ravel(), minlength=trackers * (steps + 1)).reshape(trackers, steps + 1)
+
+
+def valid_truth(truth: Floats, kind: str) -> Flags:
+    """[N], frames whose ground truth [4, N] the benchmark scores; the others have an overlap of -1."""
+    if kind == "any":
+        return np.ones(truth.shape[1], dtype=bool)
+    if kind == "xywh > 0":
+        return (truth > 0).all(axis=0)
+    valid = (truth[2:] > 0).all(axis=0)
+    return valid & np.isfinite(truth).all(axis=0) if kind == "wh > 0, finite" else valid
+
+
+def _clipped(planes: Floats, size: tuple[int, int]) -> Floats:
+    """Boxes cut at the image's border: the corner first, then the size to what is left."""
+    out = planes.copy()
+    for axis, limit in enumerate(size):
+        np.clip(out[axis], 0.0, limit, out=out[axis])
+        np.clip(out[axis + 2], 0.0, limit - out[axis], out=out[axis + 2])
+    return out
+
+
+@dataclass(frozen=True)
+class FrameErrors:
+    """Per frame what the curves count; a comparison that MATLAB makes with NaN is false, so NaN is -1 or infinity here."""
+
+    overlap: Floats  # [K, N] IoU; -1 where the frame cannot be a success
+    pixel: Floats  # [K, N] centre error in pixels; infinite where it cannot be a hit, -1 where it always is
+    norm: Floats  # [K, N] the same in units of the target's size
+    scored: Flags  # [N] frames that are neither removed nor without valid ground truth
+    removed: Flags  # [N] absent or, where the protocol drops it, first
+
+
+def frame_errors(
+    planes: Floats, truth: Floats, absent: Flags, rules: Rules, image_size: tuple[int, int] | None = None
+) -> FrameErrors:
+    """Overlap and centre errors of repaired boxes [4, K, N] under `rules`."""
+    compared = (planes, truth)
+    if rules.clip_to_image:
+        assert image_size is not None, "this protocol clips boxes to the image: image_size is needed"
+        compared = (_clipped(planes, image_size), _clipped(truth[:, None], image_size)[:, 0])
+    with np.errstate(all="ignore"):
+        iou = overlaps(*compared, inclusive=rules.inclusive_overlap)
+        pixel, norm = centre_errors(planes, truth, rules)
+        if rules.first_frame == "ground truth":  # whatever was written there, the toolkits score the given box
+            first = truth[:, :1]
+            iou[:, :1] = overlaps(first[:, None], first, rules.inclusive_overlap)
+            pixel[:, :1], norm[:, :1] = centre_errors(first[:, None], first, rules)
+        np.fmax(iou, -1.0, out=iou)
+        np.fmin(pixel, np.inf, out=pixel)
+        np.fmin(norm, np.inf, out=norm)
+    removed = absent.copy() if rules.absent_frames == "miss" else np.zeros(len(absent), dtype=bool)
+    invalid = ~valid_truth(truth, rules.truth_valid) & ~removed
+    if rules.first_frame == "dropped":
+        removed[0] = True
+    if invalid.any():
+        iou[:, invalid] = -1.0
+        pixel[:, invalid] = -1.0 if rules.invalid_truth_pixel == "hit" else np.inf
+        norm[:, invalid] = -1.0 if rules.invalid_truth_norm == "hit" else np.inf
+    if removed.any():
+        iou[:, removed] = -1.0
+        pixel[:, removed] = norm[:, removed] = np.inf
+    return FrameErrors(iou, pixel, norm, ~(removed | invalid), removed)
+
+
+def score_sequence(
+    planes: Floats,
+    truth: Floats,
+    absent: Flags,
+    rules: Rules,
+    thresholds: Floats,
+    missed: Flags | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> SequenceScore:
+    """Curves of one sequence.
+
+    `planes` [4, K, N] are the boxes as written, `truth` [4, N] the ground truth, `absent` [N] the frames without the target,
+    `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the TNLLT, LaSOT and TNL2K toolkits'
+    calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
+    """
+    trackers, length = planes.shape[1:]
+    non_finite = np.zeros(trackers, dtype=np.int64)
+    with np.errstate(all="ignore"):
+        if not np.isfinite(planes.sum()):
+            non_finite = (~np.isfinite(planes).all(axis=0)).sum(axis=1)
+    if rules.rounded:
+        planes, truth = np.rint(planes), np.rint(truth)
+    repaired = np.zeros(trackers, dtype=np.int64)
+    if rules.repair != "none":
+        planes, repaired = repair_rows(planes, truth, rules.repair)
+    errors = frame_errors(planes, truth, absent, rules, image_size)
+    iou, pixel, norm = errors.overlap, errors.pixel, errors.norm
+    if missed is not None and missed.any():
+        iou[missed] = -1.0
+        pixel[missed] = norm[missed] = np.inf
+    frames = int(errors.scored.sum()) if rules.denominator == "scored" else length
+    share = frames + EPS
+    pixel_thresholds, norm_thresholds = error_thresholds(rules.error_steps)
+    above = _histogram(rank(iou, thresholds), len(thresholds))
+    within_pixel = _histogram(rank(pixel, pixel_thresholds), rules.error_steps)
+    within_norm = _histogram(rank(norm, norm_thresholds), rules.error_steps)
+    np.maximum(iou, 0.0, out=iou)
+    return SequenceScore(
+        success=np.cumsum(above[:, :0:-1], axis=1)[:, ::-1] / share,
+        pixel=np.cumsum(within_pixel[:, :-1], axis=1) / share,
+        norm=np.cumsum(within_norm[:, :-1], axis=1) / share,
+        overlap=iou.sum(axis=1) / max(frames, 1),
+        frames=frames,
+        repaired=repaired,
+        non_finite=non_finite,
+    )
