@@ -7,9 +7,7 @@ import pytest
 from workflow_scripts.data import render
 from workflow_scripts.params.data import Rendering
 
-SMALL = Rendering(
-    seed=7, train_sequences=1, test_sequences=2, shortest=40, longest=44, width=160, height=120, workers=1
-)
+SMALL = Rendering(seed=7, train_sequences=1, test_sequences=2, shortest=40, longest=44, width=160, height=120, workers=1)
 
 
 @pytest.fixture(scope="session")
