@@ -90,7 +90,7 @@ def test_a_single_case_gives_the_toolkits_numbers(golden_inputs, case, recorded)
         assert not found.missed.any()
         repaired, _ = curves.repair_rows(found.planes, truth)
         errors = curves.frame_errors(repaired, truth, absent, TNLLT.rules)
-        thresholds = curves.success_thresholds(21, "octave")
+        thresholds = curves.success_thresholds(TNLLT.rules, "octave")
         return errors, curves.score_sequence(found.planes, truth, absent, TNLLT.rules, thresholds)
 
     if "FAIL" in recorded or "EMPTY" in recorded:  # what stops the toolkit, or leaves its loop

@@ -68,7 +68,7 @@ def _read(name: str, boxes: Path, absent_folder: Path | None, value: int | None,
     folder = _beside(boxes, "att")
     found = [p for p in ((folder or boxes) / f"{name}.txt", boxes / f"{name}_attribute.txt") if p.is_file()]
     attributes: tuple[str, ...] = ()
-    if found and found[0].parent != boxes or found and found[0].stem.endswith("_attribute"):
+    if (found and found[0].parent != boxes) or (found and found[0].stem.endswith("_attribute")):
         flags = results.read_flags(found[0])
         known = (*protocol.attributes, *(f"attribute {i + 1}" for i in range(len(protocol.attributes), len(flags))))
         attributes = tuple(a for a, flag in zip(known, flags, strict=False) if flag > 0)

@@ -39,6 +39,7 @@ class Rules:
     norm_size: Literal["truth", "at least a pixel"] = "truth"
     rounded: bool = False  # all boxes rounded to integers, ties to even
     clip_to_image: bool = False
+    grid: Literal["colon", "linspace", "torch"] = "colon"  # how the thresholds were computed: their last bits decide ties
     success_steps: int = 21
     error_steps: int = 51  # over 0..50 px and 0..0.5
 
@@ -56,22 +57,26 @@ class SequenceScore:
     non_finite: NDArray[np.int64]  # [K] rows with NaN or infinity
 
 
-def success_thresholds(steps: int = 21, colon: str = "matlab") -> Floats:
-    """Thresholds 0..1. MATLAB's ``0:0.05:1`` fills from both ends, Octave's from the left; 0.65 differs in its last bit.
+def success_thresholds(rules: Rules, colon: str = "matlab") -> Floats:
+    """Thresholds 0..1 of the success curve, to the last bit.
 
-    Other step counts (101) are NumPy's linspace.
+    MATLAB's ``0:0.05:1`` fills from both ends, Octave's from the left (`colon`); torch's arange computes four at a time. As
+    decisions on IoU = k/20 they differ at 0.65 and, in torch, at 0.75.
     """
-    if steps != 21:
+    steps = rules.success_steps
+    if rules.grid == "linspace":
         return np.linspace(0.0, 1.0, steps)
-    k = np.arange(21.0)
-    octave = k * 0.05
-    return np.where(k <= 10, octave, 1.0 - (20.0 - k) * 0.05) if colon == "matlab" else octave
+    k, step = np.arange(float(steps)), 1.0 / (steps - 1)
+    if rules.grid == "torch":
+        return (k // 4 * 4) * step + (k % 4) * step
+    left = k * step
+    return np.where(2 * k < steps, left, 1.0 - (steps - 1 - k) * step) if colon == "matlab" else left
 
 
-def error_thresholds(steps: int = 51) -> tuple[Floats, Floats]:
+def error_thresholds(rules: Rules) -> tuple[Floats, Floats]:
     """Thresholds of the centre error: 0..50 pixels and 0..0.5 of the target's size."""
-    pixels = np.arange(steps) * (50.0 / (steps - 1))
-    return pixels, pixels / 100.0
+    pixels = np.arange(rules.error_steps) * (50.0 / (rules.error_steps - 1))
+    return pixels, np.linspace(0.0, 0.5, rules.error_steps) if rules.grid == "linspace" else pixels / 100.0
 
 
 def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, NDArray[np.int64]]:
@@ -260,7 +265,7 @@ def score_sequence(
         pixel[missed] = norm[missed] = np.inf
     frames = int(errors.scored.sum()) if rules.denominator == "scored" else length
     share = frames + EPS
-    pixel_thresholds, norm_thresholds = error_thresholds(rules.error_steps)
+    pixel_thresholds, norm_thresholds = error_thresholds(rules)
     above = _histogram(rank(iou, thresholds), len(thresholds))
     within_pixel = _histogram(rank(pixel, pixel_thresholds), rules.error_steps)
     within_norm = _histogram(rank(norm, norm_thresholds), rules.error_steps)

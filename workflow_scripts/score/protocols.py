@@ -15,8 +15,8 @@ from workflow_scripts.console import BadInput
 from workflow_scripts.score.curves import EPS, Rules
 from workflow_scripts.score.results import Flags, Floats
 
-TNLLT_ATTRIBUTES = tuple("CM ROT DEF FOC IV OV POC VC SV BC MB ARC LR FM AS".split())
-LASOT_ATTRIBUTES = tuple("IV POC DEF MB CM ROT BC VC SV FOC FM OV LR ARC".split())
+TNLLT_ATTRIBUTES = ("CM", "ROT", "DEF", "FOC", "IV", "OV", "POC", "VC", "SV", "BC", "MB", "ARC", "LR", "FM", "AS")
+LASOT_ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,15 @@ _TNLLT = Protocol(
     attributes=TNLLT_ATTRIBUTES,
     compared=_MATLAB,
 )
-_PYTRACKING_RULES = Rules(invalid_truth_pixel="miss", repair="zero size", refuse_invalid=True)
-_OTB_RULES = Rules(absent_frames="ignore flags", truth_valid="any", repair="none", inclusive_overlap=False)
+_PYTRACKING_RULES = Rules(invalid_truth_pixel="miss", repair="zero size", refuse_invalid=True, grid="torch")
+_OTB_RULES = Rules(
+    absent_frames="ignore flags",
+    truth_valid="any",
+    repair="none",
+    inclusive_overlap=False,
+    norm_size="at least a pixel",
+    grid="linspace",
+)
 
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
@@ -81,7 +88,7 @@ PROTOCOLS: dict[str, Protocol] = {
             rules=_OTB_RULES,
             metrics=(_PR, replace(_NPR, column="NPR (mean of 51)", reduce="mean"), _SR),
             drop_zero_rows=False,
-            compared="recorded runs of the got10k toolkit's ExperimentOTB, within 1e-9 (its own table has no NPR)",
+            compared="recorded runs of the got10k toolkit's ExperimentOTB and ExperimentLaSOT (for NPR), within 1e-9",
         ),
         Protocol(
             name="got10k",
@@ -107,7 +114,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="trackingnet",
             title="TrackingNet devkit (areas under the curves)",
-            rules=replace(_OTB_RULES, inclusive_overlap=True, rounded=True, error_steps=21),
+            rules=replace(_OTB_RULES, inclusive_overlap=True, norm_size="truth", rounded=True, error_steps=21),
             metrics=(
                 Metric("PR", "pixel", "trapezoid"),
                 Metric("NPR", "norm", "trapezoid"),

@@ -69,7 +69,7 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
     truth, absent = annotation.truth, annotation.absent
     if rules.absent_frames != "miss":
         absent = np.zeros_like(absent)
-    thresholds = success_thresholds(rules.success_steps, options.thresholds)
+    thresholds = success_thresholds(rules, options.thresholds)
     missed, lost = found.missed, found.unreadable
     if rules.refuse_invalid:
         with np.errstate(invalid="ignore"):
@@ -103,7 +103,7 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
 def _finish(
     tally: _Tally, trackers: Series[str], annotations: Series[Annotation], options: Options, problems: list[str]
 ) -> Outcome:
-    thresholds = success_thresholds(tally.protocol.rules.success_steps, options.thresholds)
+    thresholds = success_thresholds(tally.protocol.rules, options.thresholds)
     names, attributes = [a.name for a in annotations], [a.attributes for a in annotations]
     lost, counts = np.stack(tally.lost, axis=1), np.stack(tally.counts, axis=1)
     scores = summary.stack(tally.protocol, thresholds, trackers, names, attributes, tally.trackers, lost, counts)

@@ -213,4 +213,4 @@ def reproduce_break(scores: Scores, empty: Flags) -> Scores:
 
 def thresholds_of(scores: Scores) -> tuple[Floats, Floats, Floats]:
     """Thresholds of the success, pixel and normalised curves."""
-    return (scores.thresholds, *error_thresholds(scores.protocol.rules.error_steps))
+    return (scores.thresholds, *error_thresholds(scores.protocol.rules))
