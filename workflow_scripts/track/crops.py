@@ -40,12 +40,14 @@ def crop(image: Image, box: Sequence[float] | Box, factor: float, size: int) -> 
     left = round(x + 0.5 * w - 0.5 * side)  # half to even, as the networks were trained
     top = round(y + 0.5 * h - 0.5 * side)
     height, width = image.shape[:2]
-    pad_left, pad_top = max(0, -left), max(0, -top)
-    pad_right, pad_bottom = max(0, left + side - width + 1), max(0, top + side - height + 1)
-    patch = image[top + pad_top : top + side - pad_bottom, left + pad_left : left + side - pad_right]
-    if pad_left or pad_top or pad_right or pad_bottom:
+    # What the image has of the square; its own last column and row only count where the square ends before them.
+    x1, y1 = max(0, left), max(0, top)
+    x2, y2 = max(x1, min(left + side, width - 1)), max(y1, min(top + side, height - 1))
+    patch = image[y1:y2, x1:x2]
+    if patch.shape[:2] != (side, side):
         padded = np.zeros((side, side, 3), np.uint8)
-        padded[pad_top : pad_top + patch.shape[0], pad_left : pad_left + patch.shape[1]] = patch
+        if patch.size:
+            padded[y1 - top : y2 - top, x1 - left : x2 - left] = patch
         patch = padded
     return cv2.resize(patch, (size, size)), size / side
 
