@@ -1,7 +1,119 @@
-"""The `track` section of params.yaml."""
+"""The `track` section of params.yaml: training, running and checking the trackers."""
+
+from typing import Literal
+
+from pydantic import Field
 
 from workflow_scripts.params.base import Section
 
 
+class Sampling(Section):
+    """How a training sample is drawn: templates from earlier frames, search crops from later ones."""
+
+    templates: int = Field(2, ge=1, description="templates a sample; the first is mostly frame 0")
+    searches: int = Field(2, ge=1, description="search frames a sample; the query is carried from one to the next")
+    first_frame: float = Field(0.7, ge=0, le=1, description="probability that the first template is frame 0")
+    max_gap: int = Field(0, ge=0, description="frames between base and the others at most; 0 for the whole sequence")
+    template_shift: float = Field(0.1, ge=0, description="centre jitter of a template, in sizes of the box")
+    template_scale: float = Field(0.08, ge=0, description="size jitter of a template: exp(value x N(0, 1))")
+    search_shift: float = Field(1.5, ge=0, description="centre jitter of a search crop, in sizes of the box, times U(.2, 1)")
+    search_scale: float = Field(0.25, ge=0, description="size jitter of a search crop: exp(value x N(0, 1))")
+
+
+class Augment(Section):
+    """Probabilities of what is done to the crops and to the sentence of a training sample."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="horizontal flip of all crops of a sample")
+    gain: float = Field(0.3, ge=0, lt=1, description="brightness of a search crop: U(1 - value, 1 + value)")
+    colourless_templates: float = Field(0.5, ge=0, le=1, description="all templates grey: the colour must come from the words")
+    colourless_first: float = Field(0.1, ge=0, le=1, description="the first template alone grey")
+    empty_sentence: float = Field(0.1, ge=0, le=1, description="no sentence")
+    look_alike: float = Field(
+        0.5, ge=0, le=1, description="a copy of the target in another colour pasted into the search crops"
+    )
+    permute_channels: float = Field(
+        0.7, ge=0, le=1, description="RGB channels permuted, and the sentence's colour words with them"
+    )
+
+
+class Train(Section):
+    """The training of a DUTrack on a benchmark's training split."""
+
+    network: str = Field("dutrack_small", description="name of the network's configuration")
+    seed: int = Field(0, description="seed of weights and samples")
+    threads: int = Field(1, ge=1, description="torch threads; more than free cores makes training several times slower")
+    device: str = Field("cpu", description="cpu, or cuda in the full study")
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="precision of the forward pass")
+    steps: int = Field(650, ge=1, description="optimiser steps")
+    batch: int = Field(16, ge=1, description="samples a step (each with `searches` search crops)")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    backbone_rate: float = Field(1.0, gt=0, description="factor on the learning rate of all but the head")
+    weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay, on matrices only")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's betas")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    warm_up: int = Field(50, ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "step"] = Field("cosine", description="cosine to 1e-6, or a tenth from `drop_at` on")
+    drop_at: float = Field(0.9, gt=0, le=1, description="where schedule `step` drops, as a share of the steps")
+    decode_at: Literal["centre", "argmax"] = Field(
+        "centre", description="cell whose box is compared: the true centre, or the score's argmax"
+    )
+    giou: float = Field(2.0, ge=0, description="weight of the GIoU loss")
+    l1: float = Field(5.0, ge=0, description="weight of the L1 loss")
+    focal: float = Field(1.0, ge=0, description="weight of the focal loss")
+    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints, from which a killed training resumes")
+    in_memory: bool = Field(True, description="decode all frames once and keep them (the mini study's take 600 MB)")
+    queue: int = Field(4, ge=1, description="batches that are cropped ahead")
+    feeders: int = Field(1, ge=1, description="threads that crop batches")
+    initial: str = Field("", description="checkpoint to start from (authors' pre-trained weights); empty for random weights")
+    vocabulary: str = Field("", description="BERT's vocabulary file for the official networks; the small one makes its own")
+    sampling: Sampling = Field(Sampling(), description="how a sample is drawn")
+    augment: Augment = Field(Augment(), description="what is done to its crops and its sentence")
+
+
+class Run(Section):
+    """Running trackers over a benchmark's split."""
+
+    shards: int = Field(1, ge=1, description="jobs a tracker and benchmark")
+    batch: int = Field(8, ge=1, description="sequences in lockstep; a table is made at one value")
+    device: str = Field("cpu", description="cpu, or cuda in the full study")
+    readers: int = Field(2, ge=1, description="threads that decode frames ahead")
+    ahead: int = Field(3, ge=1, description="frames a sequence decoded ahead")
+
+
+class Reasoning(Section):
+    """ReasoningTrack's rule: when its model is asked, and what it sees."""
+
+    every: int = Field(10, ge=1, description="frames between looks at the two gates")
+    area: float = Field(0.95, gt=0, le=1, description="ask if the smaller area over the larger is below this")
+    shift: float = Field(
+        1 / 32, ge=0, description="ask if the corner moved by more than this share of the frame's width or height"
+    )
+    reproduce_paper: bool = Field(
+        False, description="repeat the published code's off-by-one frame, fixed reference and loose reading"
+    )
+    view: Literal["frame", "crop"] = Field("frame", description="what the model sees: whole frames, or crops around the box")
+    view_factor: float = Field(4.0, gt=0, description="side of such a crop, in sizes of the box")
+    view_size: int = Field(224, ge=28, description="side of such a crop, in pixels")
+
+
+class Language(Section):
+    """The proof that a trained tracker reads its sentence."""
+
+    crops: int = Field(16, ge=1, description="search crops a sequence in the pick test")
+    seed: int = Field(0, description="seed of the crops' shifts")
+    gate: float = Field(0.10, description="right minus the better of empty and wrong must be at least this in the pick test")
+
+
 class Track(Section):
     """Parameters of the track stage."""
+
+    benchmarks: list[str] = Field(description="benchmarks that trackers run on")
+    split: str = Field("test", description="split of the benchmark that is tracked")
+    trackers: list[str] = Field(description="trackers of the table, run here")
+    trained: list[str] = Field(description="networks trained in the graph")
+    checkpoints: dict[str, str] = Field(description="networks fetched: name to the source in data/sources.yaml")
+    published: dict[str, str] = Field(description="trackers whose authors' raw boxes are re-scored: name to the source")
+    train: Train = Field(Train(), description="training")
+    run: Run = Field(Run(), description="running")
+    reasoning: Reasoning = Field(Reasoning(), description="ReasoningTrack's rule")
+    language: Language = Field(Language(), description="proof that the sentence is read")

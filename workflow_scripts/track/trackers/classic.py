@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from workflow_scripts.track.trackers.base import Output
 
 from workflow_scripts.console import BadInput
 from workflow_scripts.images import Image
+from workflow_scripts.track.trackers.base import Output, check_start
 
 OPENCV: dict[str, Callable[[], Any]] = {
     "kcf": lambda: cv2.TrackerKCF_create(),
@@ -45,11 +45,11 @@ class Classic:
     def start(self, frames: Sequence[Image], boxes: Sequence[NDArray[np.float64]], sentences: Sequence[str]) -> list[State]:
         """First frames [H, W, 3] RGB, boxes [4] xywh and sentences, one a sequence, to states."""
         states = []
-        for frame, box, sentence in zip(frames, boxes, sentences, strict=True):
+        for frame, box, sentence in zip(frames, check_start(frames, boxes, sentences), sentences, strict=True):
             engine = OPENCV[self.name]() if self.name in OPENCV else None
             if engine is not None:
                 engine.init(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), whole_pixels(box, frame))
-            states.append(State(np.asarray(box, dtype=np.float64), sentence, engine))
+            states.append(State(box, sentence, engine))
         return states
 
     def step(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Output]]:
@@ -68,8 +68,8 @@ class Classic:
 def whole_pixels(box: NDArray[np.float64], frame: Image) -> tuple[int, int, int, int]:
     """`box` rounded and cut to the frame: OpenCV aborts the process on a box that leaves it."""
     height, width = frame.shape[:2]
-    x1, y1 = (int(round(float(v))) for v in box[:2])
-    x2, y2 = (int(round(float(v))) for v in box[:2] + box[2:])
+    x1, y1 = (round(float(v)) for v in box[:2])
+    x2, y2 = (round(float(v)) for v in box[:2] + box[2:])
     x1, y1 = min(max(x1, 0), width - 2), min(max(y1, 0), height - 2)
     return x1, y1, max(2, min(x2, width) - x1), max(2, min(y2, height) - y1)
 

@@ -1,0 +1,172 @@
+"""Run one tracker on one shard of a benchmark's split.
+
+    python -m workflow_scripts.track.run --tracker csrt --index results/mini/data/tnllt.npz \\
+        --output results/mini/track/shards/tnllt/csrt/0
+
+Sequences are sealed in a folder beside the output, which becomes the output when all are: a killed job goes on at the
+first unsealed one. `reasoningtrack` owns the server of its language model for the time of the job. Output: what
+runner.py seals, and summary.json. The manifest counts the boxes alone: times are not the same twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts import console, files, manifest, params, sequences
+from workflow_scripts.answers import Answer
+from workflow_scripts.console import BadInput
+from workflow_scripts.params.serve import Serve
+from workflow_scripts.params.track import Reasoning, Run
+from workflow_scripts.sequences import Sequence
+from workflow_scripts.track import load_tracker, runner
+from workflow_scripts.track.trackers.base import Question, Tracker
+
+Ask = Callable[[list[Question]], list[Answer]]
+IDENTITY = "identity.json"
+
+
+def unfinished(output: Path, identity: dict[str, Any]) -> Path:
+    """The folder beside `output` where sequences are sealed; emptied where it was begun with other inputs or parameters."""
+    folder = output.with_name(f".{output.name}.unfinished")
+    if folder.exists() and (not (folder / IDENTITY).is_file() or files.read_json(folder / IDENTITY) != identity):
+        print(f"{folder} was begun with other inputs: starting anew.", flush=True)
+        shutil.rmtree(folder)
+    if not folder.exists():
+        files.write_json(folder / IDENTITY, identity)
+    return folder
+
+
+@contextlib.contextmanager
+def questions(tracker: str, model: Path | None, settings: Serve | None, trace: Path, log: Path) -> Iterator[Ask | None]:
+    """What `reasoningtrack` asks: a server of the merged model, owned for the time of the block. None for other trackers."""
+    if tracker != "reasoningtrack":
+        yield None
+        return
+    if model is None and (settings is None or settings.engine != "url"):
+        raise BadInput("reasoningtrack questions a language model: name its folder with --server-model.")
+    from workflow_scripts.serve.client import Client
+    from workflow_scripts.serve.server import serving
+
+    with serving(settings, model, log) as endpoint, Client(endpoint, settings, trace=trace) as client:
+
+        def ask(asked: list[Question]) -> list[Answer]:
+            try:
+                return client.ask([(q.reference, q.current, q.sentence) for q in asked])
+            except BadInput as error:
+                raise runner.Fatal(str(error)) from error  # no other sequence would get an answer either
+
+        yield ask
+        print(
+            f"questions: {client.calls} asked, {client.cached} known, {client.retries} retries, {client.fall_backs} fall-backs"
+        )
+
+
+def finish(folder: Path, output: Path, chosen: list[Sequence]) -> dict[str, Any]:
+    """Write the summary of a folder in which all sequences are sealed, and put it in the output's place."""
+    summary = runner.summarise(folder, chosen)
+    (folder / IDENTITY).unlink()
+    files.write_json(folder / "summary.json", summary)
+    if output.exists():
+        shutil.rmtree(output)
+    os.replace(folder, output)
+    return summary
+
+
+def track_shard(tracker: Tracker, chosen: list[Sequence], folder: Path, p: Run, name: str) -> None:
+    """Seal every sequence in `folder`; BadInput at the end if some crashed, each reported on its own line."""
+    left = [s for s in chosen if not runner.is_sealed(folder, s)]
+    if len(left) < len(chosen):
+        print(f"{len(chosen) - len(left)} of {len(chosen)} sequences are sealed already", flush=True)
+    failures = runner.run_sequences(tracker, left, folder, p.batch, p.readers, p.ahead, f"{name}, frames")
+    for sequence, why in failures.items():
+        print(f"sequence {sequence} failed: {why}", flush=True)
+    if failures:
+        first, why = next(iter(failures.items()))
+        raise BadInput(
+            f"{len(failures)} of {len(chosen)} sequences failed, the first {first} ({why}); "
+            "repair it and run again: the others are kept."
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--tracker", required=True, help="static, kcf, csrt, mosse, dutrack, seqtrack, a variant, or reasoningtrack"
+    )
+    parser.add_argument("--index", type=Path, required=True, help="index of the benchmark (.npz)")
+    parser.add_argument("--benchmark", default="tnllt", help="whose settings trackers use that have such")
+    parser.add_argument("--split", default="test", help="split to track")
+    parser.add_argument("--shard", type=int, default=0, help="number of the shard, from 0")
+    parser.add_argument("--shards", type=int, default=1, help="how many shards there are")
+    parser.add_argument("--weights", type=Path, help="folder of the network, or an authors' checkpoint")
+    parser.add_argument("--vocabulary", type=Path, help="vocabulary file (default: the one in the folder of weights)")
+    parser.add_argument("--batch", type=int, help="sequences in lockstep (default: track.run.batch)")
+    parser.add_argument("--device", help="cpu or cuda (default: track.run.device)")
+    parser.add_argument("--server-model", type=Path, help="reasoningtrack: folder of the merged model")
+    parser.add_argument("--server-parameters", help="reasoningtrack: section serve as JSON (default: params.yaml)")
+    parser.add_argument("--reasoning-parameters", help="reasoningtrack: section track.reasoning as JSON (default: params.yaml)")
+    parser.add_argument("--parameters", help="track.run as JSON (default: params.yaml)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the shard's results")
+    parser.add_argument("--manifest", type=Path, help="manifest to write last")
+    arguments = parser.parse_args()
+    given = {k: v for k, v in {"batch": arguments.batch, "device": arguments.device}.items() if v is not None}
+    p = params.section(arguments.parameters, "track.run", Run).model_copy(update=given)
+
+    chosen = sequences.read_index(arguments.index, split=arguments.split)
+    chosen = runner.shard_of(chosen, arguments.shard, arguments.shards)
+    runner.check_sequences(chosen, p.readers)
+    identity: dict[str, Any] = {
+        "tracker": arguments.tracker,
+        "benchmark": arguments.benchmark,
+        "split": arguments.split,
+        "shard": [arguments.shard, arguments.shards],
+        "index": files.sha256(arguments.index),
+        "weights": arguments.weights and manifest.summary(arguments.weights)["sha256"],
+        "batch": p.batch,
+    }
+    settings, options = None, {}
+    if arguments.tracker == "reasoningtrack":
+        settings = params.section(arguments.server_parameters, "serve", Serve)
+        rule = params.section(arguments.reasoning_parameters, "track.reasoning", Reasoning)
+        options = rule.model_dump(mode="json")
+        identity |= {"serve": settings.model_dump(mode="json"), "reasoning": options}
+        identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
+    folder = unfinished(arguments.output, identity)
+    trace, log = folder / "answers.jsonl", arguments.output.with_name(f"{arguments.output.name}.server.log")
+    with questions(arguments.tracker, arguments.server_model, settings, trace, log) as ask:
+        tracker = load_tracker(
+            arguments.tracker,
+            weights=arguments.weights,
+            benchmark=arguments.benchmark,
+            device=p.device,
+            vocabulary=arguments.vocabulary,
+            ask=ask,
+            **options,
+        )
+        try:
+            track_shard(tracker, chosen, folder, p, arguments.tracker)
+        except runner.Fatal as error:
+            raise BadInput(str(error)) from None
+    summary = finish(folder, arguments.output, chosen)
+    rate = summary["frames"] / max(summary["seconds"], 1e-9)
+    print(f"{summary['frames']} frames in {summary['seconds']:.1f} s: {rate:.1f} a second", flush=True)
+    if arguments.manifest:
+        facts = {k: summary[k] for k in ("sequences", "frames", "vlm_calls", "fall_backs")}
+        inputs = [arguments.index]
+        manifest.write(
+            arguments.manifest,
+            [arguments.output / f"{s.name}.txt" for s in chosen],
+            {k: v for k, v in identity.items() if k not in ("index", "weights", "model")},
+            inputs,
+            facts,
+        )
+
+
+if __name__ == "__main__":
+    console.run(main)
