@@ -139,11 +139,17 @@ def show(outcome: Outcome) -> None:
     console.print(table)
     total = scores.counts[0].sum(axis=0) if len(scores.trackers) else np.zeros(len(summary.COUNTS), dtype=np.int64)
     count = dict(zip(summary.COUNTS, total, strict=True))
+    free = scores.protocol.rules.invalid_truth_pixel == "hit" and count["border_truth"] + count["invalid_truth"] > 0
     present = max(int(count["frames"] - count["absent"]), 1)
     console.print(
         f"{count['frames']} frames, {count['absent']} without the target; a box at the image's border in "
         f"{count['border_truth']} ({100 * count['border_truth'] / present:.1f} % of the present frames), "
         f"no valid box in {count['invalid_truth']}"
-        + (": hits for everyone in PR and NPR." if scores.protocol.rules.invalid_truth_pixel == "hit" else "."),
+        + (
+            "; each of these is a hit for everyone in PR and NPR."
+            if free and scores.protocol.metrics[0].column == "PR"
+            else "."
+        ),
         highlight=False,
+        soft_wrap=True,
     )
