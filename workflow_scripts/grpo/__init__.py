@@ -1,1 +1,1 @@
-"""The grpo stage: pair dataset, rewards, trainer's configuration, training by TRL (CPU) or EasyR1 (GPU), merge of the rank shards and its check."""
+"""The grpo stage: pair dataset, rewards, the trainer's configuration, training (TRL or EasyR1), merge of the shards, check."""

@@ -40,9 +40,7 @@ def describe(folder: Path) -> Model:
     names = config.architectures or []
     cls = getattr(transformers, names[0], None) if names else None
     if cls is None:
-        raise BadInput(
-            f"{folder / 'config.json'} names no architecture that transformers {transformers.__version__} knows."
-        )
+        raise BadInput(f"{folder / 'config.json'} names no architecture that transformers {transformers.__version__} knows.")
     with torch.device("meta"):
         model = cls._from_config(config)
     model.tie_weights()
@@ -73,11 +71,9 @@ def load(path: Path) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a foreign file, the user needs its name
+    except Exception as error:  # whatever is wrong with a foreign file, the user needs its name
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(
-            f"{path} cannot be loaded ({reason[:150]}): copy it again from the node that wrote it."
-        ) from None
+        raise BadInput(f"{path} cannot be loaded ({reason[:150]}): copy it again from the node that wrote it.") from None
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()) or not state:
         raise BadInput(f"{path} is not a state dict of tensors: it is not a rank file of the trainer.")
     return {name.replace("_fsdp_wrapped_module.", ""): tensor for name, tensor in state.items()}
@@ -111,12 +107,14 @@ class Assembly:
                 names[name] = present[0]
             elif name not in self.model.tied:
                 raise BadInput(
-                    f"{self.paths[0].parent}: tensor {name} of {self.model.architecture} is in no shard; it is another model's step."
+                    f"{self.paths[0].parent}: tensor {name} of {self.model.architecture} is in no shard; "
+                    "the step is another model's."
                 )
         surplus = sorted(given - set(names.values()))
         if surplus:
             raise BadInput(
-                f"{self.paths[0].parent}: tensor {surplus[0]} does not belong to {self.model.architecture} of huggingface/config.json."
+                f"{self.paths[0].parent}: tensor {surplus[0]} does not belong to the {self.model.architecture} of "
+                "huggingface/config.json; the step is another model's."
             )
         return names
 
@@ -126,9 +124,7 @@ class Assembly:
             for name, stored in self.names.items():
                 tensor, first = state[stored], self.ranks[0][stored]
                 if type(tensor) is not type(first):
-                    raise BadInput(
-                        f"{path}: tensor {name} is not sharded as in {self.paths[0].name}; copy one run's files."
-                    )
+                    raise BadInput(f"{path}: tensor {name} is not sharded as in {self.paths[0].name}; copy one run's files.")
                 if not isinstance(tensor, DTensor):
                     continue
                 mesh = tensor.device_mesh

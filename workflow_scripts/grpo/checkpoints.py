@@ -67,9 +67,7 @@ def select(root: str | Path, which: str = "last") -> Step:
     record = files.read_json(root / TRACKER)
     key = f"{which}_global_step"
     if not isinstance(record, dict) or not isinstance(record.get(key), int) or record[key] <= 0:
-        raise BadInput(
-            f"{root / TRACKER} names no {which} step: let the training validate when it saves (val_freq), or merge the last one."
-        )
+        raise BadInput(f"{root / TRACKER} names no {which} step: validate where you save (val_freq), or merge the last one.")
     number = record[key]
     if number > record.get("last_global_step", 0):
         raise BadInput(f"{root / TRACKER} names step {number}, later than its last one: it is not this run's file.")
@@ -85,11 +83,17 @@ def seal(actor: Path) -> None:
 
 
 def seal_all(root: str | Path) -> None:
-    """Seal every step under `root` that has all its rank files, and make the tracker's path relative to `root`."""
+    """Seal every complete step under `root`, and make the tracker's path relative to `root`.
+
+    A step that a killed attempt left without all its rank files stays unsealed, so that nobody merges it.
+    """
     root = Path(root)
-    for actor in sorted(root.glob("global_step_*/actor")):
-        seal(actor)
     record = files.read_json(root / TRACKER)
+    for actor in sorted(root.glob("global_step_*/actor")):
+        try:
+            seal(actor)
+        except BadInput as error:
+            print(f"not sealed: {error}", flush=True)
     # the run's own folder is renamed when it is complete: an absolute path would point nowhere
     record["last_actor_path"] = f"global_step_{record['last_global_step']}/actor"
     files.write_json(root / TRACKER, record)

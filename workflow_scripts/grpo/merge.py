@@ -54,21 +54,17 @@ def write_weights(assembly: Assembly, folder: Path, parameters: Merge) -> dict:
 
     where, types, batches = {}, {}, list(_batches(assembly, parameters))
     for number, names in enumerate(batches, start=1):
-        name = (
-            "model.safetensors" if len(batches) == 1 else f"model-{number:05d}-of-{len(batches):05d}.safetensors"
-        )
+        name = "model.safetensors" if len(batches) == 1 else f"model-{number:05d}-of-{len(batches):05d}.safetensors"
         tensors = {}
         for internal in names:
-            tensor = _cast(assembly.tensor(internal), parameters.dtype)
+            tensor = cast(assembly.tensor(internal), parameters.dtype)
             stored = assembly.model.stored_as[internal]
             tensors[stored], where[stored] = tensor.clone(), name  # out of the memory-mapped shard
             types[str(tensor.dtype).removeprefix("torch.")] = True
         save_file(tensors, folder / name, metadata={"format": "pt"})
     if len(batches) > 1:
         total = sum((folder / name).stat().st_size for name in set(where.values()))
-        files.write_json(
-            folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where}
-        )
+        files.write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
     return {"tensors": len(where), "types": types}
 
 
@@ -77,7 +73,7 @@ def _batches(assembly: Assembly, parameters: Merge) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for name, tensor in assembly:
-        width = _cast(tensor[:0], parameters.dtype).element_size() * tensor.numel() if tensor.ndim else 8
+        width = cast(tensor[:0], parameters.dtype).element_size() * tensor.numel() if tensor.ndim else 8
         if batch and size + width > parameters.largest_file:
             yield batch
             batch, size = [], 0
@@ -87,7 +83,8 @@ def _batches(assembly: Assembly, parameters: Merge) -> Iterator[list[str]]:
         yield batch
 
 
-def _cast(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+def cast(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+    """`tensor` in the type that is stored."""
     return tensor if dtype == "keep" or not tensor.is_floating_point() else tensor.to(getattr(torch, dtype))
 
 

@@ -59,9 +59,7 @@ def sampled(chosen: list[sequences.Sequence], count: int, parameters: Pairs, nam
         second = int(generator.choice(second_frames(shown, first, parameters.longest_gap)))
         indices = (int(shown[first]), second)
         frames = tuple(sequence.frames[i] for i in indices)
-        pictures = tuple(
-            images.fit_pixels(images.read_rgb(f), parameters.min_pixels, parameters.max_pixels) for f in frames
-        )
+        pictures = tuple(images.fit_pixels(images.read_rgb(f), parameters.min_pixels, parameters.max_pixels) for f in frames)
         truth = Truth(sequence.sentence, sequence.boxes[list(indices)], tuple(f.as_posix() for f in frames))  # type: ignore[arg-type]
         names = tuple(f"{name}/{at // 1000:03d}/{at:06d}_{side}.jpg" for side in (1, 2))
         yield Row(pictures, names, truth)  # type: ignore[arg-type]
@@ -91,15 +89,14 @@ def check_leak(chosen: list[sequences.Sequence], guarded: Mapping[str, list[sequ
     for s in chosen:
         if s.name.casefold() in names:
             raise BadInput(
-                f"sequence {s.name} is in the test split of {names[s.name.casefold()]}: take its benchmark out of grpo.pairs.benchmarks."
+                f"sequence {s.name} is in the test split of {names[s.name.casefold()]}: "
+                "take its benchmark out of grpo.pairs.benchmarks."
             )
     prints = {files.sha256(s.frames[0]): f"{b}/{s.name}" for b, tests in guarded.items() for s in tests}
     for s in chosen:
         twin = prints.get(files.sha256(s.frames[0]))
         if twin:
-            raise BadInput(
-                f"sequence {s.name} begins with the same frame as the test sequence {twin}: take one of them out."
-            )
+            raise BadInput(f"sequence {s.name} begins with the same frame as the test sequence {twin}: take one of them out.")
 
 
 def from_indices(indices: Mapping[str, Path], parameters: Pairs) -> tuple[Iterator[Row], Iterator[Row]]:
@@ -137,7 +134,8 @@ def write(rows: Iterator[Row], folder: Path, name: str, prompt: str, total: int)
         system, user = prompts.build(prompt, sentence=row.truth.description)
         if system is not None or user.count("<image>") != len(paths):
             raise BadInput(
-                f"prompt {prompt} has a system text or no place for two pictures, which EasyR1's rows cannot hold: set grpo.pairs.prompt."
+                f"prompt {prompt} has a system text or no place for two pictures, which EasyR1's rows cannot hold: "
+                "set grpo.pairs.prompt."
             )
         columns["problem"].append(user)
         columns["images"].append(paths)

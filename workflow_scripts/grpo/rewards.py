@@ -54,9 +54,7 @@ class Truth:
             frames = tuple(str(f) for f in value["frames"])
             if target.shape != (2, 4) or len(frames) != 2:
                 raise ValueError("two boxes and two frames are needed")
-            return cls(
-                str(value["description"]), target, frames, value.get("attributes") or {}, value.get("iou_before")
-            )
+            return cls(str(value["description"]), target, frames, value.get("attributes") or {}, value.get("iou_before"))
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(
                 f"a ground truth of the pair dataset is not readable ({error}): build the pairs again. It begins {text[:80]!r}."
@@ -130,6 +128,11 @@ def decision(rollout: Rollout) -> float:
 def words(rollout: Rollout) -> float:
     """Share of the four attribute words that are right."""
     return _marks(rollout).words
+
+
+def sentence(rollout: Rollout) -> float:
+    """1 if all four attribute words are right."""
+    return _marks(rollout).sentence
 
 
 def gain(rollout: Rollout) -> float:
@@ -208,6 +211,7 @@ TERMS: dict[str, Callable[[Rollout], float]] = {
     "strict_format": strict_format,
     "decision": decision,
     "words": words,
+    "sentence": sentence,
     "gain": gain,
     "iou": stepped_iou,
     "json_list": json_list,
@@ -238,8 +242,8 @@ class Mix:
 
 
 PRESETS = {
-    # the mini study: at most 3
-    "recipe": Mix({"strict_format": 1.0, "decision": 1.0, "words": 1.0}),
+    # the mini study: at most 3; whether the whole sentence is right is only reported
+    "recipe": Mix({"strict_format": 1.0, "decision": 1.0, "words": 1.0, "sentence": 0.0}),
     # as published: the IoU term has weight 0 (the code's names say "removeioureward"), so 0.35 is the most
     "reasoningtrack-paper": Mix({"format": 0.1, "strict_format": 0.1, "iou": 0.0, "gain": 0.15}),
     # the paper's text: the IoU of the tracker is what counts, in full
@@ -319,9 +323,7 @@ def compute_score(
     Every result has the same keys: overall, the mix's terms and, where a tracker is asked, tracker_failed.
     """
     mixed = mix(preset, weights)
-    rollouts = [
-        Rollout(str(i["response"]), int(i["response_length"]), Truth.parse(i["ground_truth"])) for i in reward_inputs
-    ]
+    rollouts = [Rollout(str(i["response"]), int(i["response_length"]), Truth.parse(i["ground_truth"])) for i in reward_inputs]
     if not mixed.needs_tracker:
         return [score(rollout, mixed) for rollout in rollouts]
     if tracker is None:

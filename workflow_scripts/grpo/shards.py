@@ -1,4 +1,4 @@
-"""A whole model as the rank files that EasyR1's FSDP workers would write: one process a rank, DTensors sharded over dimension 0.
+"""A whole model as the rank files that EasyR1's FSDP workers would write: one process a rank, DTensors cut in dimension 0.
 
 TRL trains the mini study in one process. So that the merge and its check run on the real thing, the processes here form a
 group (gloo), place every tensor on a mesh called "fsdp" and save what each holds, as FSDP's sharded state dict does.
@@ -39,8 +39,7 @@ def _write_rank(rank: int, actor: str, world: int, scratch: str) -> None:
         mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("fsdp",))
         whole = torch.load(f"{scratch}/state.pt", weights_only=True, mmap=True)
         parts = {
-            name: distribute_tensor(tensor, mesh, [Shard(0) if tensor.ndim else Replicate()])
-            for name, tensor in whole.items()
+            name: distribute_tensor(tensor, mesh, [Shard(0) if tensor.ndim else Replicate()]) for name, tensor in whole.items()
         }
         target = Path(actor) / shard_name(world, rank)
         temporary = Path(scratch) / target.name

@@ -1,0 +1,132 @@
+"""Write the trainer's configuration, checked against what that trainer knows, before anything expensive starts.
+
+engine, start_from, model, pairs, reward     what `train` needs beside it; paths relative to the working directory
+trainer                                      the trainer's own keys: GRPOConfig's fields (trl), EasyR1's tree (easyr1)
+easyr1, shards                               how that trainer is brought up; rank files of a TRL checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workflow_scripts import console, files, manifest, params
+from workflow_scripts.console import BadInput
+from workflow_scripts.grpo import easyr1_config, rewards
+from workflow_scripts.params.grpo import Grpo, Trl
+
+
+def trl_arguments(settings: Trl) -> dict[str, Any]:
+    """GRPOConfig's fields for the mini study (constant rate after a warm-up, no KL, group-scaled advantages)."""
+    return {
+        "per_device_train_batch_size": settings.prompts_per_step * settings.generations,
+        "num_generations": settings.generations,
+        "gradient_accumulation_steps": 1,
+        "max_completion_length": settings.max_completion_length,
+        "max_prompt_length": None,  # a cut prompt would lose picture tokens
+        "max_steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": settings.warmup_steps,
+        "beta": settings.beta,
+        "temperature": settings.temperature,
+        "loss_type": "dapo",
+        "scale_rewards": "group",
+        "max_grad_norm": 1.0,
+        "num_iterations": 1,
+        "seed": settings.seed,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def check_trl(arguments: dict[str, Any], source: str) -> None:
+    """BadInput if GRPOConfig does not know a key, or does not take the values together."""
+    import dataclasses
+
+    from trl import GRPOConfig
+
+    known = {field.name for field in dataclasses.fields(GRPOConfig) if field.init}
+    for key in arguments:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            raise BadInput(f"{source}: TRL's GRPOConfig knows no field {key}{f'; did you mean {close[0]}?' if close else ''}.")
+    try:
+        GRPOConfig(output_dir="unused", **arguments)
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{source}: TRL's GRPOConfig refuses these values ({error}).") from None
+
+
+def configure(parameters: Grpo, model: str, pairs: str, root: Path, source: str) -> dict[str, Any]:
+    """The whole configuration, checked. BadInput says what is wrong before a trainer would."""
+    for path in (f"{model}/config.json", f"{pairs}/train.parquet", f"{pairs}/val.parquet"):
+        if not (root / path).is_file():
+            raise BadInput(f"{path} does not exist: build it first.")
+    mixed = rewards.mix(parameters.reward.preset, parameters.reward.weights)
+    config: dict[str, Any] = {
+        "engine": parameters.engine,
+        "start_from": parameters.start_from,
+        "model": model,
+        "pairs": pairs,
+        "reward": parameters.reward.model_dump(),
+    }
+    if parameters.engine == "trl":
+        assert parameters.trl is not None  # the parameters' own check
+        if mixed.needs_tracker:
+            raise BadInput(
+                f"{source}: reward preset {parameters.reward.preset} asks a tracker, which the trl engine does not start."
+            )
+        arguments = trl_arguments(parameters.trl)
+        check_trl(arguments, source)
+        return config | {"shards": parameters.trl.shards, "trainer": arguments}
+    assert parameters.easyr1 is not None
+    if mixed.needs_tracker and parameters.easyr1.tracker is None:
+        raise BadInput(f"{source}: reward preset {parameters.reward.preset} asks a tracker: set grpo.easyr1.tracker.")
+    trainer = easyr1_config.render(parameters, model, pairs, "")
+    easyr1_config.check(trainer, root, source)
+    check_rows(root / pairs / "train.parquet", trainer["data"]["rollout_batch_size"])
+    launch = parameters.easyr1.model_dump(exclude={"overrides", "recipe"})
+    return config | {"easyr1": launch, "trainer": trainer}
+
+
+def check_rows(path: Path, batch: int) -> None:
+    """EasyR1 drops the last, incomplete batch: fewer rows than one batch leave nothing to train on."""
+    import pyarrow.parquet as parquet
+
+    count = parquet.ParquetFile(path).metadata.num_rows
+    if count < batch:
+        raise BadInput(f"{path} has {count} rows, less than data.rollout_batch_size ({batch}): ask for more grpo.pairs.train.")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Write and check the configuration of the GRPO trainer.")
+    parser.add_argument("--model", required=True, help="folder of the model to start from")
+    parser.add_argument("--pairs", required=True, help="folder of the pair dataset")
+    parser.add_argument("--input", type=Path, action="append", default=[], help="manifest of an input; may be repeated")
+    parser.add_argument("--output", type=Path, required=True, help="configuration (YAML)")
+    parser.add_argument("--manifest", type=Path, help="manifest to write last")
+    parser.add_argument("--parameters", help="JSON of the section grpo (default: params.yaml)")
+    arguments = parser.parse_args()
+    parameters = params.section(arguments.parameters, "grpo", Grpo)
+    config = configure(parameters, arguments.model, arguments.pairs, Path.cwd(), "grpo")
+    header = f"# The GRPO trainer's configuration ({parameters.engine}), written by workflow_scripts.grpo.configure.\n"
+    files.write_text(arguments.output, header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    print(f"{arguments.output}: {parameters.engine} from the {parameters.start_from} model, every key known")
+    if arguments.manifest:
+        recorded = parameters.model_dump(mode="json", exclude={"merge"})
+        manifest.write(arguments.manifest, [arguments.output], recorded, arguments.input)
+
+
+if __name__ == "__main__":
+    console.run(main)
