@@ -256,7 +256,8 @@ class FastITPN(nn.Module):
         super().__init__()
         self.config = config
         narrow, wide = config.stem_widths
-        rates = torch.linspace(0, config.drop_path, config.depth + 6).tolist()
+        residual_blocks = config.depth + 6
+        rates = [config.drop_path * i / (residual_blocks - 1) for i in range(residual_blocks)]
         self.patch_embed = nn.Module()
         self.patch_embed.proj = nn.Conv2d(3, narrow, 4, 4)
         stem = [StemBlock(narrow, r) for r in rates[:3]] + [PatchMerge(narrow)]
