@@ -1,0 +1,177 @@
+# The report: figures, the CSVs they were drawn from (also for `dvc plots`), tables for papers; captions are in report/.
+# `snakemake --report report.html` puts them into one page.
+
+CURVES = ["success", "precision", "norm_precision"]
+ATTRIBUTES = ["attribute_radar", "attribute_dots"]
+
+
+def other_formats(folder, names):
+    """Files of the same figures in the formats that the report page does not show."""
+    kinds = [kind for kind in PARAMS.report.figures.formats if kind != "svg"]
+    return expand(
+        "results/{{study}}/report/{folder}/{name}.{kind}",
+        folder=folder,
+        name=names,
+        kind=kinds,
+    )
+
+
+def sft_runs():
+    """Label sets of the supervised models that the study trains."""
+    return list(PARAMS.sft.runs)
+
+
+def report_outputs():
+    """What `all` asks of this stage."""
+    return [
+        *expand(
+            f"results/{STUDY}/report/{{benchmark}}.json",
+            benchmark=PARAMS.track.benchmarks,
+        ),
+        f"results/{STUDY}/report/training.json",
+        f"results/{STUDY}/report/tables.json",
+    ]
+
+
+def final_outputs():
+    """What `all` makes beside the table: the report, and the checks of nodes that nothing else waits for."""
+    return [
+        *report_outputs(),
+        f"results/{STUDY}/grpo/merge_check.json",
+        f"results/{STUDY}/serve/check.json",
+    ]
+
+
+rule plot_scores:
+    input:
+        scores="results/{study}/score/{benchmark}.json",
+        raw=raw_manifests,
+        code=code("report.figures"),
+    output:
+        curves=report(
+            expand(
+                "results/{{study}}/report/{{benchmark}}/{name}.svg",
+                name=CURVES,
+            ),
+            caption="../report/curves.rst",
+            category="Scores",
+            subcategory="{benchmark}",
+            labels={"what": "curves of {benchmark}", "form": "figure"},
+        ),
+        attributes=report(
+            expand(
+                "results/{{study}}/report/{{benchmark}}/{name}.svg",
+                name=ATTRIBUTES,
+            ),
+            caption="../report/attributes.rst",
+            category="Scores",
+            subcategory="{benchmark}",
+            labels={"what": "attributes of {benchmark}", "form": "figure"},
+        ),
+        speed=report(
+            "results/{study}/report/{benchmark}/speed.svg",
+            caption="../report/speed.rst",
+            category="Scores",
+            subcategory="{benchmark}",
+            labels={"what": "speed against accuracy", "form": "figure"},
+        ),
+        others=other_formats("{{benchmark}}", [*CURVES, *ATTRIBUTES, "speed"]),
+        data=expand(
+            "results/{{study}}/report/{{benchmark}}/{name}.csv",
+            name=[*CURVES, "attributes", "speed"],
+        ),
+        manifest="results/{study}/report/{benchmark}.json",
+    log:
+        "logs/{study}/plot_scores/{benchmark}.log",
+    benchmark:
+        "benchmarks/{study}/plot_scores/{benchmark}.tsv"
+    wildcard_constraints:
+        benchmark="|".join(PARAMS.track.benchmarks),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        run=env("report"),
+        protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
+        thresholds=PARAMS.score.run.thresholds,
+        split=PARAMS.track.split,
+        published=",".join(PARAMS.track.published),
+        radar=PARAMS.report.figures.radar,
+        parameters=parameters("report.figures"),
+    shell:
+        "{params.run} workflow_scripts.report.figures --scores results/{wildcards.study}/score/{wildcards.benchmark} "
+        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} --published {params.published:q} "
+        "--parameters {params.parameters:q} --output results/{wildcards.study}/report/{wildcards.benchmark} "
+        "--manifest {output.manifest:q} > {log:q} 2>&1"
+
+
+rule plot_training:
+    input:
+        sft=expand("results/{{study}}/sft/{labels}/model.json", labels=sft_runs()),
+        grpo="results/{study}/grpo/reward.csv",
+        tracker=expand(
+            "results/{{study}}/track/weights/{network}.json",
+            network=PARAMS.track.trained,
+        ),
+        code=code("report.training"),
+    output:
+        figures=report(
+            expand(
+                "results/{{study}}/report/training/{name}.svg",
+                name=["sft_loss", "grpo_reward", "tracker_loss"],
+            ),
+            caption="../report/training.rst",
+            category="Training",
+            labels={"what": "training curves", "form": "figure"},
+        ),
+        others=other_formats("training", ["sft_loss", "grpo_reward", "tracker_loss"]),
+        data=expand(
+            "results/{{study}}/report/training/{name}.csv",
+            name=["sft_loss", "grpo_reward", "tracker_loss"],
+        ),
+        manifest="results/{study}/report/training.json",
+    log:
+        "logs/{study}/plot_training.log",
+    benchmark:
+        "benchmarks/{study}/plot_training.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        run=env("report"),
+        sft=[f"{run}=results/{STUDY}/sft/{run}/model/loss.csv" for run in sft_runs()],
+        tracker=[
+            f"{network}=results/{STUDY}/track/weights/{network}/loss.csv"
+            for network in PARAMS.track.trained
+        ],
+        engine=PARAMS.grpo.engine,
+        start_from=PARAMS.grpo.start_from,
+        parameters=parameters("report.figures"),
+    shell:
+        "{params.run} workflow_scripts.report.training --sft {params.sft:q} --grpo {input.grpo:q} --tracker {params.tracker:q} "
+        "--parameters {params.parameters:q} --output results/{wildcards.study}/report/training "
+        "--manifest {output.manifest:q} > {log:q} 2>&1"
+
+
+rule write_tables:
+    input:
+        table="results/{study}/score/table.csv",
+        code=code("report.tables"),
+    output:
+        tables=directory("results/{study}/report/tables"),
+        manifest="results/{study}/report/tables.json",
+    log:
+        "logs/{study}/write_tables.log",
+    benchmark:
+        "benchmarks/{study}/write_tables.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        run=env("report"),
+    shell:
+        "{params.run} workflow_scripts.report.tables --table {input.table:q} --output {output.tables:q} "
+        "--manifest {output.manifest:q} > {log:q} 2>&1"
