@@ -17,7 +17,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from workflow_scripts import console
 from workflow_scripts.console import BadInput
-from workflow_scripts.track import checkpoints, convert, load_tracker
+from workflow_scripts.track import checkpoints, convert, load_tracker, vocabulary
 from workflow_scripts.track.networks import dutrack
 from workflow_scripts.track.texts import GRAMMAR, Tokenizer, small_vocabulary
 
@@ -250,3 +250,26 @@ def test_a_vocabulary_without_special_words_is_refused(tmp_path: Path) -> None:
         Tokenizer.from_file(tmp_path / "words.txt")
     with pytest.raises(BadInput, match="no such vocabulary"):
         Tokenizer.from_file(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("truth", ["cased", "uncased"])
+def test_the_word_table_tells_its_vocabulary(truth: str) -> None:
+    rng = np.random.default_rng(5)
+    filler = [f"w{i}" for i in range(1500)]
+    vocabularies = {
+        "uncased": Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *filler[:700], *vocabulary.COMMON, *filler[700:]]),
+        "cased": Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *filler[:300], *vocabulary.COMMON, *filler[300:1200]], True),
+    }
+    table = rng.normal(0, 0.02, (1600, 512))
+    learnt = [vocabularies[truth].ids[word] for word in (*vocabulary.COMMON[3:], *filler[:90], *filler[-40:]) if
+              word in vocabularies[truth].ids]  # fmt: skip
+    table[learnt] += rng.normal(0, 0.02, (len(learnt), 512))
+    result = vocabulary.choose(table, vocabularies)
+    assert result["vocabulary"] == truth
+    assert result["rows_trained"] == len(learnt)
+
+
+def test_a_table_without_training_tells_no_vocabulary() -> None:
+    table = np.random.default_rng(5).normal(0, 0.02, (200, 512))
+    words = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *vocabulary.COMMON])
+    assert vocabulary.choose(table, {"uncased": words, "cased": words})["vocabulary"] is None

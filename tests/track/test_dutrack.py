@@ -1,6 +1,8 @@
 """DUTrack gives the boxes of the authors' code, alone or in a batch, and forgets nothing that it will need."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -285,6 +287,11 @@ def test_frames_of_a_sequence_may_change_their_size(small: networks.DUTrack) -> 
     x, y, w, h = outputs[0].box
     assert x + w <= 150 + 10
     assert y + h <= 100 + 10
+
+
+def test_classic_trackers_load_without_torch() -> None:
+    code = "import sys; from workflow_scripts.track import load_tracker; load_tracker('static'); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_load_tracker_names_the_remedy(small: networks.DUTrack, tmp_path: Path) -> None:

@@ -52,9 +52,7 @@ def crop(image: Image, box: Sequence[float] | Box, factor: float, size: int) -> 
     return cv2.resize(patch, (size, size)), size / side
 
 
-def crop_batch(
-    images: Sequence[Image], boxes: Sequence[Box], factor: float, size: int
-) -> tuple[Image, NDArray[np.float64]]:
+def crop_batch(images: Sequence[Image], boxes: Sequence[Box], factor: float, size: int) -> tuple[Image, NDArray[np.float64]]:
     """`crop` of each image: [B,size,size,3] uint8 and resize factors [B]."""
     crops, factors = zip(*(crop(i, b, factor, size) for i, b in zip(images, boxes, strict=True)), strict=True)
     return np.stack(crops), np.array(factors)

@@ -36,9 +36,7 @@ class Tokenizer:
         self.ids = {word: i for i, word in enumerate(self.words)}
         missing = [word for word in ("[PAD]", "[UNK]", "[CLS]", "[SEP]") if word not in self.ids]
         if missing or self.ids["[PAD]"] != 0:
-            raise BadInput(
-                f"{source} lacks {', '.join(missing) or '[PAD] as its first line'}: give a BERT vocabulary file."
-            )
+            raise BadInput(f"{source} lacks {', '.join(missing) or '[PAD] as its first line'}: give a BERT vocabulary file.")
 
     @classmethod
     def from_file(cls, path: Path | str, cased: bool = False) -> Tokenizer:
