@@ -113,7 +113,9 @@ def _seqtrack(network: nn.Module, name: str, benchmark: str, options: Mapping[st
     from workflow_scripts.track.trackers.seqtrack import SeqTrackTracker, update_rule
 
     _refuse(set(options) - {"precision", "compiled"}, name)
-    variant = next((n for n, config in CONFIGS.items() if config == network.config), name)
+    if network.config != CONFIGS.get(name, network.config):
+        raise BadInput(f"The weights are not of {name} (its configuration differs): give the right folder or tracker.")
+    variant = name if name in CONFIGS else next((n for n, config in CONFIGS.items() if config == network.config), name)
     return SeqTrackTracker(network, update_rule(variant, benchmark), **options)
 
 
