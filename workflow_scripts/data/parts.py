@@ -14,7 +14,7 @@ def find(pattern: str, checksums: Path | None = None) -> list[Path]:
     `checksums` itself is left out where the pattern catches it.
     """
     matches = glob.glob(pattern)  # noqa: PTH207 - a pattern as the user gave it, absolute or not
-    found = sorted(Path(p) for p in matches if not p.endswith(".md5"))
+    found = sorted(Path(p) for p in matches if not p.endswith((".md5", ".json")))
     found = [p for p in found if p.is_file() and (checksums is None or p.resolve() != checksums.resolve())]
     if not found:
         raise BadInput(f"{pattern} matches no file: fetch the parts first, and quote the pattern.")

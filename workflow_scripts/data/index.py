@@ -1,0 +1,72 @@
+"""Read a benchmark's layout once, into the neutral index that all later stages use. No image is opened.
+
+python -m workflow_scripts.data.index --benchmark tnllt --root data/mini/tnllt --output results/mini/data/tnllt.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from workflow_scripts import console, manifest, sequences
+from workflow_scripts.console import BadInput
+from workflow_scripts.data import benchmarks, layouts
+from workflow_scripts.sequences import Sequence
+
+
+def refuse_mismatch(sequence: Sequence, first_frame_only: bool) -> None:
+    """BadInput unless there is a frame for every box and a box for every frame (or one box, where no more is public)."""
+    where = sequence.frames[0].parent if sequence.frames else sequence.name
+    images, boxes = len(sequence.frames), len(sequence.boxes)
+    if first_frame_only and images and boxes == 1:
+        return
+    if images < boxes:
+        raise BadInput(
+            f"{where} holds {images} images, but there are {boxes} boxes: restore the missing images of {sequence.name}."
+        )
+    if images > boxes:
+        raise BadInput(
+            f"{where} holds {images} images, but there are only {boxes} boxes: restore {sequence.name}'s annotation."
+        )
+
+
+def read_benchmark(name: str, root: Path, lists: Path | None = None, splits: list[str] | None = None) -> list[Sequence]:
+    """All sequences of a benchmark (of some splits), refused if counts differ."""
+    benchmark = benchmarks.load(name)
+    entries = [e for e in layouts.find(root, benchmark, lists) if not splits or e.split in splits]
+    found = []
+    for entry in console.progress(entries, f"{name}: sequences indexed", len(entries)):
+        sequence = layouts.read(entry, benchmark)
+        refuse_mismatch(sequence, entry.split in benchmark.first_frame_only)
+        found.append(sequence)
+    return found
+
+
+def facts(found: list[Sequence]) -> dict[str, int]:
+    """Counts for the manifest."""
+    counts = {"sequences": len(found), "frames": sum(map(len, found))}
+    return counts | {f"{split} sequences": sum(s.split == split for s in found) for split in sorted({s.split for s in found})}
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description="Index a benchmark: paths, boxes, presence, language and attributes in one file."
+    )
+    parser.add_argument("--benchmark", required=True, help="name of a YAML in workflow_scripts/data/benchmarks")
+    parser.add_argument("--root", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--lists", type=Path, help="folder of the split lists (default: the dataset folder)")
+    parser.add_argument("--split", action="append", help="only this split; may be given again")
+    parser.add_argument("--output", type=Path, required=True, help="index to write (.npz)")
+    parser.add_argument("--manifest", type=Path, help="manifest to write last")
+    arguments = parser.parse_args()
+    found = read_benchmark(arguments.benchmark, arguments.root, arguments.lists, arguments.split)
+    sequences.write_index(arguments.output, found, arguments.root, arguments.benchmark)
+    counts = facts(found)
+    print(f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    if arguments.manifest:
+        manifest.write(arguments.manifest, [arguments.output], facts=counts)
+
+
+if __name__ == "__main__":
+    console.run(main)
