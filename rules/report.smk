@@ -26,7 +26,7 @@ def report_outputs():
     return [
         *expand(
             f"results/{STUDY}/report/{{benchmark}}.json",
-            benchmark=PARAMS.track.benchmarks,
+            benchmark=scored_benchmarks(),
         ),
         f"results/{STUDY}/report/training.json",
         f"results/{STUDY}/report/tables.json",
@@ -86,7 +86,7 @@ rule plot_scores:
     benchmark:
         "benchmarks/{study}/plot_scores/{benchmark}.tsv"
     wildcard_constraints:
-        benchmark="|".join(PARAMS.track.benchmarks),
+        benchmark="|".join(scored_benchmarks()),
     threads: 1
     resources:
         mem_mb=1000,

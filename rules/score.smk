@@ -1,6 +1,11 @@
 # Scoring: boxes become the toolkits' numbers, numbers the study's table. `score_trackers` reads every result file once.
 
 
+def scored_benchmarks():
+    """Benchmarks whose ground truth is public; the others are scored by their servers."""
+    return [name for name in PARAMS.track.benchmarks if name in PARAMS.score.protocols]
+
+
 def scored_trackers(benchmark):
     """Trackers of a benchmark's table: those run here, then the published ones."""
     return [
@@ -32,12 +37,12 @@ rule score_trackers:
     output:
         scores=directory("results/{study}/score/{benchmark}"),
         manifest="results/{study}/score/{benchmark}.json",
-    wildcard_constraints:
-        benchmark="|".join(PARAMS.track.benchmarks),
     log:
         "logs/{study}/score_trackers/{benchmark}.log",
     benchmark:
         "benchmarks/{study}/score_trackers/{benchmark}.tsv"
+    wildcard_constraints:
+        benchmark="|".join(scored_benchmarks()),
     threads: 1
     resources:
         mem_mb=2000,
@@ -73,7 +78,9 @@ rule build_table:
     params:
         run=env("score"),
         published=",".join(PARAMS.track.published),
-        language=lambda wildcards, input: ["--language", input.language] if input.language else [],
+        language=lambda wildcards, input: (
+            ["--language", input.language] if input.language else []
+        ),
     shell:
         "{params.run} workflow_scripts.score.table --scores results/{wildcards.study}/score/tnllt "
         "--raw results/{wildcards.study}/track/raw/tnllt --published {params.published:q} {params.language:q} "

@@ -152,7 +152,7 @@ def plot_attributes(path: Path, order: list[str], folder: Path, look: Figures) -
 
 
 def speeds(raw: Path, trackers: Series[str], published: Series[str] = ()) -> dict[str, float]:
-    """Frames per second of the trackers that were run here, from each one's summary.json; the published have no speed of ours."""
+    """Frames per second of the trackers run here, from each summary.json; published results have no speed of this machine."""
     found = {}
     for tracker in trackers:
         path = raw / tracker / "summary.json"

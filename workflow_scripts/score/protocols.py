@@ -124,23 +124,17 @@ PROTOCOLS: dict[str, Protocol] = {
             short_is_miss=True,
             compared=_FORMULAS,
         ),
-        replace(
-            _TNLLT,
-            name="uav123",
-            title="UAV123 (OTB toolkit family)",
-            rules=Rules(absent_frames="ignore flags"),
-            absent_value=None,
-            attributes=(),
-            compared=_FORMULAS,
-        ),
-        replace(
-            _TNLLT,
-            name="nfs",
-            title="NfS (OTB toolkit family)",
-            rules=Rules(absent_frames="ignore flags"),
-            absent_value=None,
-            attributes=(),
-            compared=_FORMULAS,
+        *(
+            replace(
+                _TNLLT,
+                name=name,
+                title=f"{title} (OTB toolkit family)",
+                rules=Rules(absent_frames="ignore flags"),
+                absent_value=None,
+                attributes=(),
+                compared=_FORMULAS,
+            )
+            for name, title in (("uav123", "UAV123"), ("nfs", "NfS"), ("otb99", "OTB99-Lang"))
         ),
         replace(
             _TNLLT,
