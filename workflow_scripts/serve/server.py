@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -112,6 +113,7 @@ class Server:
         self.command, self.parameters, self.life, self.log = command, parameters, parameters.life, log
         self.endpoint = Endpoint("", parameters.name, identity, log)
         self.guard: subprocess.Popen[bytes] | None = None
+        self.scratch: Path | None = None
         self.stopping = threading.Event()
         self.watcher = threading.Thread(target=self._watch, name="server-watcher", daemon=True)
 
@@ -142,7 +144,7 @@ class Server:
 
     def _launch(self) -> None:
         port = free_port()
-        scratch = Path(tempfile.mkdtemp(prefix="trackgraph-"))
+        scratch = self.scratch = Path(tempfile.mkdtemp(prefix="trackgraph-"))
         started = self.command(port)
         guard = [sys.executable, "-m", "workflow_scripts.serve.guard", "--parent", str(os.getpid())]
         guard += ["--scratch", str(scratch), "--grace", str(self.life.stop_seconds), "--", *started.line]
@@ -208,7 +210,10 @@ class Server:
             except subprocess.TimeoutExpired:
                 guard.kill()
                 guard.wait()
-        processes.kill_session(guard.pid)  # a guard that was killed itself leaves the server behind
+        # a guard that was killed itself leaves both behind
+        processes.kill_session(guard.pid)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _tail(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
