@@ -16,7 +16,8 @@ class Sampling(Section):
     max_gap: int = Field(0, ge=0, description="frames between base and the others at most; 0 for the whole sequence")
     template_shift: float = Field(0.1, ge=0, description="centre jitter of a template, in sizes of the box")
     template_scale: float = Field(0.08, ge=0, description="size jitter of a template: exp(value x N(0, 1))")
-    search_shift: float = Field(1.5, ge=0, description="centre jitter of a search crop, in sizes of the box, times U(.2, 1)")
+    search_shift: float = Field(1.5, ge=0, description="centre jitter of a search crop, in sizes of the box")
+    search_shift_least: float = Field(0.2, ge=0, le=1, description="each crop's jitter is scaled by U(value, 1)")
     search_scale: float = Field(0.25, ge=0, description="size jitter of a search crop: exp(value x N(0, 1))")
 
 
@@ -83,6 +84,7 @@ class Run(Section):
 class Reasoning(Section):
     """ReasoningTrack's rule: when its model is asked, and what it sees."""
 
+    network: str = Field("dutrack", description="the network that tracks")
     every: int = Field(10, ge=1, description="frames between looks at the two gates")
     area: float = Field(0.95, gt=0, le=1, description="ask if the smaller area over the larger is below this")
     shift: float = Field(

@@ -134,7 +134,7 @@ def main() -> None:
     if arguments.tracker == "reasoningtrack":
         settings = params.section(arguments.server_parameters, "serve", Serve)
         rule = params.section(arguments.reasoning_parameters, "track.reasoning", Reasoning)
-        options = rule.model_dump(mode="json")
+        options = rule.model_dump(mode="json", exclude={"network"})
         identity |= {"serve": settings.model_dump(mode="json"), "reasoning": options}
         identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
     folder = unfinished(arguments.output, identity)

@@ -238,3 +238,18 @@ def read_boxes(path: Path) -> np.ndarray:
             raise BadInput(f"{path}, line {number}: {line!r} is not x,y,w,h; delete the file and run the tracker again.")
         rows.append(row)
     return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
+def read_rows(folder: Path, sequence: Sequence) -> list[dict[str, Any]]:
+    """A sealed sequence frame by frame: frame, x, y, w, h, confidence, the sentence in force, milliseconds."""
+    boxes = read_boxes(folder / f"{sequence.name}.txt")
+    confidences = (folder / f"{sequence.name}.confidence.txt").read_text().split()
+    milliseconds = (folder / f"{sequence.name}.time.txt").read_text().split()
+    traces = (folder / f"{sequence.name}.trace.jsonl").read_text(encoding="utf-8").splitlines()
+    changed = {t["frame"]: t["sentence"] for t in map(json.loads, traces) if "sentence" in t}
+    sentence, rows = sequence.sentence, []
+    for frame, (box, confidence, time_) in enumerate(zip(boxes, confidences, milliseconds, strict=True)):
+        sentence = changed.get(frame, sentence)
+        row = {"frame": frame, **dict(zip("xywh", box.tolist(), strict=True)), "confidence": float(confidence)}
+        rows.append({**row, "sentence": sentence, "milliseconds": float(time_)})
+    return rows

@@ -113,7 +113,7 @@ def draw_sample(
         templates.append(crop(frames(number, frame), around, shape.template_factor, shape.template)[0])
     for frame in later:
         box = sequence.boxes[frame]
-        around = jitter(rng, box, sampling.search_shift * rng.uniform(0.2, 1.0), sampling.search_scale)
+        around = jitter(rng, box, sampling.search_shift * rng.uniform(sampling.search_shift_least, 1.0), sampling.search_scale)
         patch, inside = crop(frames(number, frame), around, shape.search_factor, shape.search, box)
         gain = rng.uniform(1 - augment.gain, 1 + augment.gain)
         searches.append(np.clip(patch * np.float32(gain), 0, 255).astype(np.uint8))
