@@ -1,0 +1,197 @@
+"""The trainers' configuration: complete, known to the trainer, and refused before anything expensive starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pyarrow as arrow
+import pyarrow.parquet as parquet
+import pytest
+from conftest import ROOT, section
+
+from workflow_scripts import files
+from workflow_scripts.console import BadInput
+from workflow_scripts.grpo import checkpoints, configure, easyr1, easyr1_config, train
+
+RECIPES = ("reasoningtrack", "r1track-think", "r1track-nothink")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A working directory with everything that the full study's configuration names."""
+    for name in ("train", "val"):
+        (tmp_path / "pairs").mkdir(exist_ok=True)
+        parquet.write_table(arrow.table({"problem": ["x"] * 1024}), tmp_path / "pairs" / f"{name}.parquet")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    reward = easyr1_config.REWARD_FILE.relative_to(ROOT)
+    (tmp_path / reward).parent.mkdir(parents=True)
+    (tmp_path / reward).write_text("")
+    return tmp_path
+
+
+def full(root: Path, **changes) -> dict:
+    return configure.configure(section("full", **changes), "model", "pairs", root, "grpo")
+
+
+def refused(root: Path, match: str, **overrides) -> None:
+    with pytest.raises(BadInput, match=match):
+        full(root, easyr1={"overrides": overrides})
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_full_studys_configuration_is_known_to_easyr1_key_by_key(root, recipe):
+    config = full(root, easyr1={"recipe": recipe})
+    flat = dict(easyr1_config.flatten(config["trainer"]))
+    assert set(flat) <= set(easyr1_config.key_table())
+    assert flat["worker.reward.reward_function"].endswith("grpo/easyr1_reward.py:compute_score")
+    assert flat["worker.reward.reward_function_kwargs"]["preset"] == "reasoningtrack-paper"
+    assert flat["data.max_pixels"] == section("full").pairs.max_pixels
+    assert config["easyr1"]["commit"] == "b44b311b669bf1fd1aa2fc36f2251482ba33cb16"
+
+
+def test_a_key_that_easyr1_does_not_know_is_refused_with_the_nearest(root):
+    refused(root, "no key worker.actor.ulysses_sequence_parallel_size", **{"worker.actor.ulysses_sequence_parallel_size": 1})
+    refused(root, "no key worker.reward.reward_type", **{"worker.reward.reward_type": "batch"})
+    refused(root, "no key trainer.total_epoch; did you mean trainer.total_epochs", **{"trainer.total_epoch": 3})
+
+
+def test_a_value_of_the_wrong_kind_is_refused(root):
+    refused(root, "data.max_pixels is 'abc'; EasyR1 wants int or null", **{"data.max_pixels": "abc"})
+    refused(root, "worker.rollout.n is True; EasyR1 wants int", **{"worker.rollout.n": True})
+
+
+@pytest.mark.parametrize(
+    ("match", "overrides"),
+    [
+        ("rollout_batch_size by worker.actor.global_batch_size", {"data.rollout_batch_size": 200}),
+        ("the GPUs by worker.rollout.tensor_parallel_size", {"worker.rollout.tensor_parallel_size": 3}),
+        ("micro_batch_size_per_device_for_experience", {"worker.actor.micro_batch_size_per_device_for_experience": 7}),
+        ("micro_batch_size_per_device_for_update", {"worker.actor.micro_batch_size_per_device_for_update": 3}),
+        ("groups of two or more", {"worker.rollout.n": 1}),
+        ("less than max_prompt_length", {"worker.rollout.max_num_batched_tokens": 4000}),
+    ],
+)
+def test_batches_that_do_not_divide_are_refused(root, match, overrides):
+    refused(root, match, **overrides)
+
+
+@pytest.mark.parametrize(
+    "key", ["data.format_prompt", "data.override_chat_template", "trainer.load_checkpoint_path", "data.image_dir"]
+)
+def test_a_path_that_easyr1_would_turn_into_null_is_refused(root, key):
+    refused(root, f"{key} is nope, which does not exist", **{key: "nope"})
+
+
+def test_a_path_that_easyr1_would_cut_is_refused(root):
+    refused(root, "cuts a path at its @", **{"data.train_files": "pairs/train.parquet@train"})
+
+
+def test_fewer_pairs_than_one_batch_are_refused(root):
+    refused(root, "has 1024 rows, less than data.rollout_batch_size", **{"data.rollout_batch_size": 2048})
+
+
+def test_a_reward_that_needs_a_tracker_without_one_is_refused(root):
+    with pytest.raises(BadInput, match=r"set grpo\.easyr1\.tracker"):
+        full(root, easyr1={"tracker": None})
+    with pytest.raises(BadInput, match="the trl engine does not start"):
+        configure.configure(section("mini", reward={"preset": "reasoningtrack-iou"}), "model", "pairs", root, "grpo")
+
+
+def test_launching_makes_every_path_absolute(root):
+    trainer = easyr1_config.resolve(full(root)["trainer"], root)
+    assert trainer["data"]["train_files"] == str(root / "pairs/train.parquet")
+    assert trainer["worker"]["reward"]["reward_function"] == f"{easyr1_config_file(root)}:compute_score"
+
+
+def easyr1_config_file(root: Path) -> Path:
+    return root / easyr1_config.REWARD_FILE.relative_to(ROOT)
+
+
+def test_the_mini_studys_configuration_is_known_to_trl(root):
+    config = configure.configure(section("mini"), "model", "pairs", root, "grpo")
+    assert (config["engine"], config["start_from"]) == ("trl", "noised")
+    assert config["trainer"]["temperature"] == 0.7
+
+
+def test_a_field_that_trl_does_not_know_is_refused_with_the_nearest():
+    with pytest.raises(BadInput, match="no field num_generation; did you mean num_generations"):
+        configure.check_trl({"num_generation": 8}, "grpo")
+    with pytest.raises(BadInput, match="refuses these values"):
+        configure.check_trl(configure.trl_arguments(section("mini").trl) | {"num_generations": 7}, "grpo")
+
+
+def test_a_temperature_that_the_models_own_would_replace_is_refused():
+    with pytest.raises(BadInput, match=r"library's default"):
+        section("mini", trl={"temperature": 1.0})
+
+
+# ---------------------------------------------------------------- EasyR1's run
+
+
+def test_the_last_step_counts_whole_batches(root):
+    trainer = full(root)["trainer"]
+    assert easyr1.last_step(trainer, root) == 1024 // 256 * 2
+    trainer["trainer"]["max_steps"] = 7
+    assert easyr1.last_step(trainer, root) == 7
+
+
+def test_logs_are_set_aside_before_each_start_and_put_together_by_step(tmp_path):
+    for attempt in ([(1, 0.1), (2, 0.2), (3, 0.3)], [(3, 0.35), (4, 0.4)]):
+        easyr1.archive_logs(tmp_path)
+        assert not (tmp_path / train.LOG).exists()
+        lines = [json.dumps({"step": s, "reward": {"overall": r}}) for s, r in attempt]
+        (tmp_path / train.LOG).write_text("\n".join(lines) + "\n")
+    easyr1.archive_logs(tmp_path)
+    easyr1.join_logs(tmp_path)
+    log = train.read_log(tmp_path / train.LOG)
+    assert [(line["step"], line["reward"]["overall"]) for line in log] == [(1, 0.1), (2, 0.2), (3, 0.35), (4, 0.4)]
+    assert train.metrics(log, "clean")["reward_last"] == pytest.approx(0.2625)
+
+
+def test_a_run_is_complete_only_with_its_tracker_file_and_every_ranks_file(run):
+    assert easyr1.reached(run) == 3
+    easyr1.check_world(run, 2)
+    with pytest.raises(BadInput, match="written by 2 ranks and cannot be continued by 4"):
+        easyr1.check_world(run, 4)
+    (run / "global_step_3" / "actor" / checkpoints.shard_name(2, 1)).unlink()
+    with pytest.raises(BadInput, match=r"rank_1\.pt is missing"):
+        easyr1.reached(run)
+
+
+def test_a_machine_without_gpus_is_refused_at_once():
+    with pytest.raises(BadInput, match=r"0 GPUs and .* asks for 4"):
+        easyr1.preflight(4)
+
+
+def test_the_checkout_is_pinned_and_a_changed_one_is_refused(tmp_path, monkeypatch):
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        command = ["git", "-C", str(tmp_path / "upstream"), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.setenv("TRACKGRAPH_ENVS", str(tmp_path / "cache" / "envs"))
+    (tmp_path / "upstream").mkdir()
+    git("init", "--quiet")
+    git("config", "uploadpack.allowAnySHA1InWant", "true")
+    (tmp_path / "upstream" / "main.py").write_text("one")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "one")
+    commit = git("rev-parse", "HEAD")
+    (tmp_path / "upstream" / "main.py").write_text("two")
+    git("commit", "--quiet", "-am", "two")
+    checkout = easyr1.prepare(str(tmp_path / "upstream"), commit)
+    assert (checkout / "main.py").read_text() == "one"
+    (checkout / "main.py").write_text("mine")
+    with pytest.raises(BadInput, match="it was changed"):
+        easyr1.prepare(str(tmp_path / "upstream"), commit)
+    with pytest.raises(BadInput, match=r"git fetch of .* failed"):
+        easyr1.prepare(str(tmp_path / "nowhere"), "0" * 40)
+
+
+def test_a_damaged_log_line_is_refused_and_named(tmp_path):
+    files.write_text(tmp_path / train.LOG, '{"step": 1, "reward": {"overall": 1}}\n{"step": 2, "rew')
+    with pytest.raises(BadInput, match="line 2"):
+        train.read_log(tmp_path / train.LOG)

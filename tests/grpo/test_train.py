@@ -1,0 +1,93 @@
+"""Training by TRL, for real: a few steps of a tiny model, killed and continued, into EasyR1's layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, section
+
+from workflow_scripts import files
+from workflow_scripts.console import BadInput
+from workflow_scripts.grpo import checkpoints, configure, merge, train, trl_engine
+from workflow_scripts.params.grpo import Merge
+
+
+@pytest.fixture(scope="module")
+def config(dataset, tmp_path_factory) -> dict:
+    """Two steps of two prompts with two answers each, from an untrained model."""
+    from workflow_scripts.params.sft import TinyModel
+    from workflow_scripts.sft import tiny_model
+
+    model = tmp_path_factory.mktemp("start") / "base"
+    model.mkdir()
+    tiny_model.build(TinyModel(), model)
+    small = {"steps": 2, "save_every": 1, "prompts_per_step": 2, "generations": 2, "max_completion_length": 8}
+    return configure.configure(section("mini", trl=small), str(model), str(dataset), ROOT, "grpo")
+
+
+def test_a_killed_run_continues_and_ends_in_easyr1s_layout(config, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    save = trl_engine.Run.save
+
+    def killed_at_two(self, model, step, value):
+        if step == 2:
+            raise KeyboardInterrupt
+        save(self, model, step, value)
+
+    monkeypatch.setattr(trl_engine.Run, "save", killed_at_two)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(config, folder)
+    assert checkpoints.select(folder).number == 1
+    monkeypatch.setattr(trl_engine.Run, "save", save)
+    train.train(config, folder)
+
+    log = train.read_log(folder / trl_engine.LOG)
+    assert [line["step"] for line in log if "reward" in line] == [1, 2]
+    assert [line["step"] for line in log if "val" in line] == [0, 1, 2]
+    step = checkpoints.select(folder)
+    checkpoints.check_seal(step)
+    assert (step.number, len(step.shards)) == (2, 2)
+    assert not (folder / "trainer").exists()
+    facts = merge.merge(step, tmp_path / "model", Merge())
+    assert facts["dtype"] == "float32"
+    assert train.metrics(log, "noised")["steps"] == 2
+
+
+def test_a_run_with_another_configuration_does_not_continue_this_one(tmp_path):
+    a = train.run_folder(tmp_path / "checkpoints", "steps: 2", [])
+    assert a == train.run_folder(tmp_path / "checkpoints", "steps: 2", [])
+    assert a != train.run_folder(tmp_path / "checkpoints", "steps: 3", [])
+    assert a.parent == tmp_path
+
+
+def test_a_prompt_whose_pictures_are_not_in_front_is_refused():
+    assert trl_engine.text_of("<image><image>the cat", 2) == "the cat"
+    for problem in ("think. <image><image>the cat", "<image>the <image>cat", "the cat"):
+        with pytest.raises(BadInput, match="as the trl engine needs"):
+            trl_engine.text_of(problem, 2)
+
+
+def test_the_rise_is_the_last_steps_against_the_first(tmp_path):
+    log = tmp_path / trl_engine.LOG
+    lines = [{"step": s, "reward": {"overall": 2.0 + 0.1 * (s > 10), "decision": 0.5}} for s in range(1, 21)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = train.metrics(train.read_log(log), "noised")
+    assert (facts["reward_first"], facts["reward_last"], facts["reward_rise"]) == (2.0, 2.1, 0.1)
+    assert train.curve(train.read_log(log))[-1]["running"] == pytest.approx(2.1)
+
+
+def test_an_unreadable_picture_of_the_dataset_is_named(dataset, tmp_path):
+    import shutil
+
+    copy = Path(shutil.copytree(dataset, tmp_path / "pairs"))
+    next((copy / "images" / "val").iterdir()).unlink()
+    with pytest.raises(BadInput, match=r"images/val/.* is missing: build the pairs again"):
+        trl_engine.read_rows(copy / "val.parquet")
+
+
+def test_a_log_without_rewards_is_refused(tmp_path):
+    files.write_text(tmp_path / trl_engine.LOG, '{"step": 0, "val": {}}\n')
+    with pytest.raises(BadInput, match="logged no reward"):
+        train.metrics(train.read_log(tmp_path / trl_engine.LOG), "noised")
