@@ -75,9 +75,21 @@ def serving(parameters: Serve, model: Path, log: Path) -> Iterator[Endpoint]:
         yield endpoint
         return
     check_model(model)
+    stamps = file_stamps(model)
     identity = str(manifest.summary(model)["sha256"])
-    with owned(lambda port: engines.command(parameters, model, port), parameters, identity, log) as endpoint:
+
+    def command(port: int) -> engines.Command:
+        if file_stamps(model) != stamps:  # a server started again must not answer with another model
+            raise BadInput(f"{model} was changed while it was served: run again, with the new model from the start.")
+        return engines.command(parameters, model, port)
+
+    with owned(command, parameters, identity, log) as endpoint:
         yield endpoint
+
+
+def file_stamps(model: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a model's files."""
+    return sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in model.iterdir())
 
 
 def check_model(model: Path) -> None:
@@ -144,8 +156,8 @@ class Server:
 
     def _launch(self) -> None:
         port = free_port()
-        scratch = self.scratch = Path(tempfile.mkdtemp(prefix="trackgraph-"))
         started = self.command(port)
+        scratch = self.scratch = Path(tempfile.mkdtemp(prefix="trackgraph-"))
         guard = [sys.executable, "-m", "workflow_scripts.serve.guard", "--parent", str(os.getpid())]
         guard += ["--scratch", str(scratch), "--grace", str(self.life.stop_seconds), "--", *started.line]
         with self.log.open("ab") as handle:
@@ -186,7 +198,11 @@ class Server:
             while not self.stopping.is_set() and self.endpoint.restarts < self.life.restarts:
                 self.endpoint.restarts += 1
                 self._note(f"ended with status {status}; start {self.endpoint.restarts} of {self.life.restarts} more")
-                self._launch()
+                try:
+                    self._launch()
+                except BadInput as error:
+                    self.endpoint.failure = str(error)
+                    break
                 problem = self._until_ready()
                 if not problem:
                     break
