@@ -45,8 +45,8 @@ class Annotations(Section):
     """Where the annotation files and their images come from."""
 
     train: int = Field(1000, ge=0, description="pairs to render for training (mini); 0: fetch the published files (full)")
-    heldout: int = Field(512, ge=1, description="pairs kept from training: rendered (mini), or drawn from the files (full)")
-    seed: int = Field(7, description="seed of the rendered pairs, or of the drawing")
+    heldout: int = Field(512, ge=0, description="held-out pairs to render (mini)")
+    seed: int = Field(7, description="seed of the rendered pairs")
     sources: list[str] = Field([], description="full: names in data/sources.yaml to fetch")
 
 
@@ -57,17 +57,39 @@ class Pixels(Section):
     max_pixels: int = Field(ge=28 * 28, description="largest area of an image the language model sees")
 
 
-class Run(Section):
-    """One fine-tuning run: its rows, its method, LLaMA-Factory's arguments."""
+class Prompting(Section):
+    """What rows are asked with."""
+
+    style: Literal["paper", "consistent"] = Field(
+        description="paper: the published instructions as they are; consistent: the prompt that RL and serving use"
+    )
+    name: str = Field(description="consistent: name of the prompt (workflow_scripts/prompts.py) that rows are built from")
+
+
+class Rows(Section):
+    """The rows of one run."""
 
     files: list[str] = Field(min_length=1, description="annotation files, by their name without .json")
     label_noise: float = Field(0.0, ge=0, le=1, description="share of rows whose <d> is flipped, and nothing else of them")
-    noise_seed: int = Field(5, description="seed of the flipped rows")
+    heldout: int = Field(0, ge=0, description="rows kept from training, where the files bring no held-out pairs of their own")
+    seed: int = Field(5, description="seed of the flipped and of the held-out rows")
+
+
+class Recipe(Section):
+    """How one run learns: the method, and LLaMA-Factory's arguments."""
+
     method: Literal["full", "lora"] = Field("full", description="full fine-tuning, or adapters that are merged by export")
     template: str = Field("qwen2_vl", description="LLaMA-Factory's chat template; must write what the model's own does")
     arguments: dict[str, bool | int | float | str] = Field(
         {}, description="further LLaMA-Factory arguments, checked by its own parser"
     )
+
+
+class Run(Section):
+    """One fine-tuning run."""
+
+    rows: Rows = Field(description="what it learns from")
+    recipe: Recipe = Field(description="how it learns")
 
 
 class Evaluate(Section):
@@ -83,10 +105,7 @@ class Sft(Section):
 
     base: Base = Field(description="the model that fine-tuning starts from")
     annotations: Annotations = Field(description="where rows and images come from")
-    prompt_style: Literal["paper", "consistent"] = Field(
-        description="paper: the published instructions as they are; consistent: the prompt that RL and serving use"
-    )
-    prompt: str = Field(description="consistent: name of the prompt (workflow_scripts/prompts.py) that rows are built from")
+    prompt: Prompting = Field(description="what rows are asked with")
     pixels: Pixels = Field(description="pixel limits of every image a language model sees, in every stage")
     runs: dict[str, Run] = Field(description="fine-tuning runs by name; the name is the folder under results/<study>/sft")
     evaluate: Evaluate = Field(Evaluate(), description="the check on held-out pairs")
