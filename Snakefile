@@ -36,7 +36,11 @@ rule all:
     default_target: True
     input:
         "results/tnllt_table.csv",
-        final_outputs(),
+        report_outputs(),
+        data_outputs(),
+        sft_outputs(),
+        f"results/{STUDY}/grpo/merge_check.json",
+        f"results/{STUDY}/serve/check.json",
 
 
 onsuccess:

@@ -33,15 +33,6 @@ def report_outputs():
     ]
 
 
-def final_outputs():
-    """What `all` makes beside the table: the report, and the checks of nodes that nothing else waits for."""
-    return [
-        *report_outputs(),
-        f"results/{STUDY}/grpo/merge_check.json",
-        f"results/{STUDY}/serve/check.json",
-    ]
-
-
 rule plot_scores:
     input:
         scores="results/{study}/score/{benchmark}.json",
@@ -75,7 +66,7 @@ rule plot_scores:
             subcategory="{benchmark}",
             labels={"what": "speed against accuracy", "form": "figure"},
         ),
-        others=other_formats("{{benchmark}}", [*CURVES, *ATTRIBUTES, "speed"]),
+        others=other_formats("{benchmark}", [*CURVES, *ATTRIBUTES, "speed"]),
         data=expand(
             "results/{{study}}/report/{{benchmark}}/{name}.csv",
             name=[*CURVES, "attributes", "speed"],
@@ -96,12 +87,12 @@ rule plot_scores:
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         thresholds=PARAMS.score.run.thresholds,
         split=PARAMS.track.split,
-        published=",".join(PARAMS.track.published),
+        published=published_flag(),
         radar=PARAMS.report.figures.radar,
         parameters=parameters("report.figures"),
     shell:
         "{params.run} workflow_scripts.report.figures --scores results/{wildcards.study}/score/{wildcards.benchmark} "
-        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} --published {params.published:q} "
+        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} "
         "--parameters {params.parameters:q} --output results/{wildcards.study}/report/{wildcards.benchmark} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
