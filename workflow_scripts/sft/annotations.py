@@ -47,13 +47,26 @@ def render(settings: Annotations, folder: Path) -> None:
     files.write_json(folder / "heldout.json", heldout)
 
 
-def fetch(sources: list[str], folder: Path) -> None:
-    """Fetch the named sources into `folder` with the data stage's own command: resumed, and checked against the register."""
+def fetch(sources: list[str], store: Path, folder: Path) -> list[Path]:
+    """Fetch the named sources into `store` and link what they hold into `folder`; returns their manifests.
+
+    The data stage's own command does it: resumed, checked against the register, adopted from the inbox where no command can
+    fetch. A source whose manifest is there is not fetched again.
+    """
+    run = [sys.executable, "-m", "workflow_scripts.in_env", "data", "--", "python", "-m", "workflow_scripts.data.fetch"]
     for source in sources:
-        command = [sys.executable, "-m", "workflow_scripts.in_env", "data", "--", "python", "-m", "workflow_scripts.data.fetch"]
-        done = subprocess.run([*command, "--source", source, "--output", str(folder)], check=False)
-        if done.returncode:
-            raise console.BadInput(f"the source {source} could not be fetched: see the line above, and data/sources.yaml.")
+        held, mark = store / source, store / f"{source}.json"
+        if not mark.exists():
+            store.mkdir(parents=True, exist_ok=True)
+            done = subprocess.run([*run, "--source", source, "--output", str(held), "--manifest", str(mark)], check=False)
+            if done.returncode:
+                raise console.BadInput(f"{source} could not be fetched: do what the line above says, then run this again.")
+        for entry in sorted(held.iterdir()):
+            place = folder / entry.name
+            if place.is_symlink():
+                raise console.BadInput(f"{entry} and {place.resolve()} have one name: keep one of them.")
+            place.symlink_to(entry.resolve())
+    return [store / f"{source}.json" for source in sources]
 
 
 def main() -> None:
@@ -64,14 +77,15 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     flags = parser.parse_args()
     settings = params.section(flags.parameters, "sft.annotations", Annotations)
-    if settings.train:
-        with files.atomic_folder(flags.output) as folder:
+    made_from = []
+    with files.atomic_folder(flags.output) as folder:
+        if settings.train:
             render(settings, folder)
-        print(f"rendered {settings.train} training pairs and {settings.heldout} held-out pairs into {flags.output}")
-    else:
-        fetch(settings.sources, flags.output)
+            print(f"rendered {settings.train} training pairs and {settings.heldout} held-out pairs into {flags.output}")
+        else:
+            made_from = fetch(settings.sources, flags.output.with_name(f"{flags.output.name}-sources"), folder)
     if flags.manifest:
-        manifest.write(flags.manifest, [flags.output], settings.model_dump())
+        manifest.write(flags.manifest, [flags.output], settings.model_dump(), made_from)
 
 
 if __name__ == "__main__":

@@ -47,12 +47,10 @@ class Findings:
 
 
 def relocate(row: Row, root: Path) -> list[str]:
-    """The row's image paths with the placeholder replaced by `root`; ValueError for a path that does not begin with it."""
-    if wrong := [path for path in row["images"] if not path.startswith(rows.PLACEHOLDER)]:
-        raise ValueError(f"has the path {wrong[0]}, which does not begin with {rows.PLACEHOLDER}")
+    """The row's image paths under `root`, which replaces the placeholder; ValueError for a path that cannot be there."""
     relative = [Path(path.removeprefix(rows.PLACEHOLDER)) for path in row["images"]]
-    if any(".." in path.parts for path in relative):
-        raise ValueError("has a path that leaves the root")
+    if wrong := [path for path in relative if path.is_absolute() or ".." in path.parts]:
+        raise ValueError(f"has the path {wrong[0]}, which neither begins with {rows.PLACEHOLDER} nor lies below a root")
     return [(root / path).as_posix() for path in relative]
 
 
