@@ -14,6 +14,12 @@ def scored_trackers(benchmark):
     ]
 
 
+def published_flag():
+    """Tells a command which rows are their authors' own results."""
+    names = ",".join(PARAMS.track.published)
+    return ["--published", names] if names else []
+
+
 def raw_manifests(wildcards):
     """Manifests of the collected boxes of every tracker on a benchmark."""
     return expand(
@@ -77,13 +83,13 @@ rule build_table:
         runtime=10,
     params:
         run=env("score"),
-        published=",".join(PARAMS.track.published),
+        published=published_flag(),
         language=lambda wildcards, input: (
             ["--language", input.language] if input.language else []
         ),
     shell:
         "{params.run} workflow_scripts.score.table --scores results/{wildcards.study}/score/tnllt "
-        "--raw results/{wildcards.study}/track/raw/tnllt --published {params.published:q} {params.language:q} "
+        "--raw results/{wildcards.study}/track/raw/tnllt {params.published:q} {params.language:q} "
         "--output {output.table:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
