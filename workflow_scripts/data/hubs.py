@@ -13,7 +13,7 @@ from pathlib import Path
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
 from workflow_scripts.data import transfer
-from workflow_scripts.data.register import Baidu, Dropbox, GoogleDrive, HuggingFace, Mirror, Page, Source, Url
+from workflow_scripts.data.register import Baidu, Dropbox, GoogleDrive, HuggingFace, Mirror, Page, Sized, Source, Url
 from workflow_scripts.params.data import Fetching
 
 INBOX = Path("data/inbox")
@@ -41,30 +41,43 @@ def adopt(name: str, source: Source, output: Path, member: str | None, inbox: Pa
     found = next((place for place in places if place.exists()), None)
     if found is None:
         return False
-    link(found, output, source)
+    link(found, output, source, member)
     print(f"{output}: adopted from {found}")
     return True
 
 
-def link(found: Path, output: Path, source: Source) -> None:
+def link(found: Path, output: Path, source: Source, member: str | None = None) -> None:
     """Link a file, or every entry of a folder, after checking size and hash (files) or expected names (folders)."""
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise BadInput(f"{output} exists: move it away, then run this again.")
     if found.is_file():
-        if source.size not in (None, found.stat().st_size):
-            raise BadInput(f"{found} has {found.stat().st_size} bytes, the register says {source.bytes}: fetch it again.")
-        if source.digest and files.digest(found, source.digest.algorithm) != source.digest.value:
-            raise BadInput(f"{found} has not {source.digest}: fetch it again.")
+        if output.exists():
+            raise BadInput(f"{output} exists: move it away, then run this again.")
+        verify(found, (source.piece(member) if member else source) or source)
         with files.atomic_path(output) as temporary:
             temporary.symlink_to(os.path.relpath(found.resolve(), output.resolve().parent))
         return
     entries = sorted(entry for entry in found.iterdir() if not entry.name.startswith("."))
-    for pattern in source.files:
-        if not any(fnmatch.fnmatch(entry.name, pattern) for entry in entries):
-            raise BadInput(f"{found} holds nothing called {pattern}: put the whole of the artifact there.")
-    with files.atomic_folder(output) as temporary:
-        for entry in entries:
-            (temporary / entry.name).symlink_to(entry.resolve())
+    for piece in source.files:
+        matching = [entry for entry in entries if fnmatch.fnmatch(entry.name, piece.name)]
+        if not matching:
+            raise BadInput(f"{found} holds nothing called {piece.name}: put the whole of the artifact there.")
+        if piece.digest:
+            verify(matching[0], piece)
+    output.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        place = output / entry.name
+        if place.is_symlink() and place.resolve() == entry.resolve():
+            continue
+        if place.exists() or place.is_symlink():
+            raise BadInput(f"{place} exists: move it away, then run this again.")
+        place.symlink_to(entry.resolve())
+
+
+def verify(found: Path, expected: Sized) -> None:
+    """BadInput unless a file has the size and hash that the register knows."""
+    if expected.size not in (None, found.stat().st_size):
+        raise BadInput(f"{found} has {found.stat().st_size} bytes, the register says {expected.bytes}: fetch it again.")
+    if expected.digest and files.digest(found, expected.digest.algorithm) != expected.digest.value:
+        raise BadInput(f"{found} has not {expected.digest}: fetch it again.")
 
 
 def from_mirror(
@@ -72,8 +85,14 @@ def from_mirror(
 ) -> bool:
     """Fetch from one mirror; False if it is of a kind that no command can fetch."""
     if isinstance(mirror, Url):
+        if source.files and member is None:
+            for piece in source.files:  # each whole or absent; what is there with the right hash stays
+                address = f"{mirror.url.rstrip('/')}/{piece.name}"
+                transfer.fetch([address], output / piece.name, piece.digest, piece.size, settings)
+            return True
+        expected = source.piece(member) if member else source
         url = f"{mirror.url.rstrip('/')}/{member}" if member else mirror.url
-        transfer.fetch([url], output, None if member else source.digest, None if member else source.size, settings)
+        transfer.fetch([url], output, expected.digest if expected else None, expected.size if expected else None, settings)
         return True
     if isinstance(mirror, HuggingFace):
         hugging_face(mirror, output, member, revision)
@@ -125,7 +144,13 @@ def google_drive(mirror: GoogleDrive, source: Source, output: Path) -> None:
     partial = output.with_name(f".{output.name}.partial")
     try:
         if mirror.folder:
-            got = gdown.download_folder(id=mirror.id, output=str(partial), quiet=False)
+            listed = gdown.download_folder(id=mirror.id, skip_download=True, quiet=True)
+            wanted = [f for f in listed if not mirror.patterns or any(fnmatch.fnmatch(f.path, p) for p in mirror.patterns)]
+            for file in wanted:
+                place = partial / file.path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                gdown.download(id=file.id, output=str(place), quiet=False, resume=True)
+            got = [file.path for file in wanted]
         else:
             got = gdown.download(id=mirror.id, output=str(partial), quiet=False, resume=True)
     except Exception as error:  # gdown raises its own, requests' and bare ones: all mean that Drive did not give it
@@ -133,7 +158,8 @@ def google_drive(mirror: GoogleDrive, source: Source, output: Path) -> None:
             f"Google Drive did not give {mirror.id} ({str(error).splitlines()[0] if str(error) else error!r})"
         ) from None
     if not got:
-        raise BadInput(f"Google Drive did not give {mirror.id}")
+        looked_for = f" anything like {', '.join(mirror.patterns)}" if mirror.folder and mirror.patterns else ""
+        raise BadInput(f"Google Drive did not give{looked_for} {mirror.id}")
     if source.digest and partial.is_file() and files.digest(partial, source.digest.algorithm) != source.digest.value:
         partial.unlink()
         raise BadInput(f"what Google Drive gives for {mirror.id} has not {source.digest}")

@@ -5,13 +5,15 @@ Unknown sizes and hashes are written as `unknown`; they are never guessed. Entri
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from workflow_scripts import params
 from workflow_scripts.console import BadInput
@@ -45,6 +47,7 @@ class GoogleDrive(Section):
     kind: Literal["google-drive"]
     id: str = Field(pattern=r"^[\w-]{20,}$")
     folder: bool = False
+    patterns: list[str] = Field(default_factory=list, description="of a folder, only these paths; none: all")
 
 
 class Dropbox(Section):
@@ -72,28 +75,21 @@ class Page(Section):
 Mirror = Annotated[Url | HuggingFace | GoogleDrive | Dropbox | Baidu | Page, Field(discriminator="kind")]
 
 
-class Source(Section):
-    """One artifact."""
+def _check_hash(value: str) -> str:
+    algorithm, _, text = value.partition(":")
+    if value != "unknown":
+        try:
+            digest(text, algorithm)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+    return value
 
-    what: str
-    used_for: str
-    licence: str = Field(description="licence or terms, or unknown")
-    mirrors: list[Mirror] = Field(min_length=1, description="tried in this order")
-    files: list[str] = Field(default_factory=list, description="names, or patterns of names, that the artifact consists of")
+
+class Sized(Section):
+    """Something of a size and a hash, each known or said to be unknown."""
+
     bytes: int | Unknown
-    hash: str = Field(description="<algorithm>:<hexadecimal>, or unknown")
-    by_hand: str = Field(description="what to do where no command can do it")
-
-    @field_validator("hash")
-    @classmethod
-    def _hash(cls, value: str) -> str:
-        algorithm, _, text = value.partition(":")
-        if value != "unknown":
-            try:
-                digest(text, algorithm)
-            except BadInput as error:
-                raise ValueError(str(error)) from None
-        return value
+    hash: Annotated[str, AfterValidator(_check_hash)] = Field(description="<algorithm>:<hexadecimal>, or unknown")
 
     @property
     def digest(self) -> Digest | None:
@@ -104,6 +100,27 @@ class Source(Section):
     def size(self) -> int | None:
         """The size in bytes, if it is known."""
         return None if self.bytes == "unknown" else int(self.bytes)
+
+
+class Piece(Sized):
+    """One file of an artifact that has several; the name may be a pattern where the publisher gives no list."""
+
+    name: str
+
+
+class Source(Sized):
+    """One artifact."""
+
+    what: str
+    used_for: str
+    licence: str = Field(description="licence or terms, or unknown")
+    mirrors: list[Mirror] = Field(min_length=1, description="tried in this order")
+    files: list[Piece] = Field(default_factory=list, description="its files, where it is a folder; none: one file")
+    by_hand: str = Field(description="what to do where no command can do it")
+
+    def piece(self, name: str) -> Piece | None:
+        """The entry of one of its files, by name or pattern."""
+        return next((piece for piece in self.files if fnmatch.fnmatch(name, piece.name)), None)
 
 
 class Register(Section):
@@ -119,7 +136,7 @@ class Register(Section):
             if before > after:
                 raise ValueError(f"{after} comes after {before}: sort the entries by name")
         for name in names:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+            if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
                 raise ValueError(f"{name}: write names in lower case with dashes")
         return value
 
@@ -141,8 +158,6 @@ def find(name: str, path: str | Path = PATH) -> Source:
     """One entry; BadInput with the nearest known names if there is none of this name."""
     known = load(path)
     if name not in known:
-        import difflib
-
         close = difflib.get_close_matches(name, list(known), n=3) or sorted(known)
         raise BadInput(f"{path} has no source {name}; there are {', '.join(close)}.")
     return known[name]
