@@ -6,6 +6,7 @@ CenterNet, Zhou et al. 2019). Boxes are [B, 4] cx, cy, w, h as fractions of the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -114,3 +115,28 @@ def focal_loss(score: Tensor, heat: Tensor, alpha: float = 2.0, beta: float = 4.
     at_peaks = (score.log() * (1 - score) ** alpha)[peak].sum()
     elsewhere = ((1 - score).log() * score**alpha * (1 - heat) ** beta)[~peak].sum()
     return -(at_peaks + elsewhere) / peak.sum().clamp(min=1)
+
+
+def alignment_loss(features: Tensor, words: Tensor, named: Tensor, families: list[list[int]]) -> Tensor:
+    """Cross-entropy of naming targets: which word of each family of words a target's feature is nearest to.
+
+    features [B, D] of the targets' cells before any of them has met a word, words [V, D] as the trunk gets them, named
+    [B, V] bool: the words of the sentences, families of word numbers that exclude one another (colours, shapes ..). A
+    sentence that names none or several words of a family does not count there. Vision and words come to share a space;
+    without it, a network from scratch finds that words matter only after it has all but stopped learning.
+    """
+    logits = features @ words.T * features.shape[1] ** -0.5  # [B, V]
+    parts = []
+    for family in families:
+        told = named[:, family]
+        clear = told.sum(1) == 1
+        if clear.any():
+            parts.append(torch.nn.functional.cross_entropy(logits[clear][:, family], told[clear].float().argmax(1)))
+    return torch.stack(parts).mean() if parts else logits.sum() * 0
+
+
+def features_at(features: Tensor, target: Tensor) -> Tensor:
+    """Features [B, D] of the cells that hold the centres of the boxes [B, 4], out of tokens [B, F * F, D], row-major."""
+    f = math.isqrt(features.shape[1])
+    column, row = (target[:, :2] * f).long().clamp(0, f - 1).unbind(1)
+    return features[torch.arange(len(features), device=features.device), row * f + column]

@@ -173,7 +173,8 @@ def augmented(
         if renamed is not None:
             templates, searches, sentence = templates[..., order], searches[..., order], renamed
     if rng.random() < augment.colourless_templates:
-        templates = grey(templates)
+        gain = rng.uniform(1 - augment.template_gain, 1 + augment.template_gain)  # or the luma would tell the colour
+        templates = np.clip(grey(templates) * np.float32(gain), 0, 255).astype(np.uint8)
     elif rng.random() < augment.colourless_first:
         templates = np.concatenate([grey(templates[:1]), templates[1:]])
     if rng.random() < augment.empty_sentence:

@@ -30,8 +30,9 @@ from workflow_scripts.params.track import Train
 from workflow_scripts.track import checkpoints, losses, sampler
 from workflow_scripts.track.crops import normalise
 from workflow_scripts.track.networks.dutrack import VARIANTS, DUTrack, DUTrackConfig
-from workflow_scripts.track.texts import Tokenizer, small_vocabulary
+from workflow_scripts.track.texts import COLOURS, SHAPES, TEXTURES, Tokenizer, small_vocabulary
 
+FAMILIES = (COLOURS, TEXTURES, SHAPES)  # words of which a sentence has one each
 FINAL_RATE = 1e-6  # where the cosine ends
 COLUMNS = ("step", "learning_rate", "loss", "giou", "l1", "focal", "iou")
 
@@ -47,7 +48,8 @@ def batch_loss(
     memory = memory.unflatten(0, (b, t))  # [B, T, Nz, D]
     text = network.embed_text(torch.from_numpy(tokenise(batch.sentences)).to(device))
     weights = losses.Weights(p.giou, p.l1, p.focal)
-    query, parts = None, []
+    query, parts, named = None, [], []
+    reader = Reader(network, tokenise, batch.sentences) if p.alignment else None
     for search, target in zip(batch.searches, batch.boxes, strict=True):
         output = network(normalise(search, device), memory, text, query)
         target = torch.from_numpy(target).to(device)
@@ -55,9 +57,38 @@ def batch_loss(
             losses.tracking_loss(output.score.float(), output.size.float(), output.offset.float(), target, weights, p.decode_at)
         )
         query = output.query.detach()  # the next frame reads it, no gradient flows back in time
+        if reader:
+            named.append(reader.loss(target))
     total = torch.stack([part.total for part in parts]).sum()
+    if reader:
+        total = total + p.alignment * torch.stack(named).sum()
+        reader.close()
     means = np.mean([(part.giou, part.l1, part.focal, part.iou) for part in parts], axis=0)
     return total, tuple(means.tolist())
+
+
+class Reader:
+    """Names the targets from what the small network's stem says of them, while the network runs on search crops."""
+
+    def __init__(self, network: DUTrack, tokenise: Tokenizer, sentences: list[str]) -> None:
+        backbone, device = network.backbone, network.backbone.word_embeddings.weight.device
+        self.words = backbone.text_norm(backbone.word_embeddings.weight)  # [V, D]
+        ids = torch.from_numpy(tokenise(sentences))  # [B, 16]
+        self.named = torch.zeros(len(sentences), len(tokenise), dtype=torch.bool).scatter_(1, ids, True).to(device)
+        self.families = [[tokenise.ids[w] for w in family if w in tokenise.ids] for family in FAMILIES]
+        self.features: Tensor | None = None  # [B, D, F, F] of the stem's last pass
+        self.hook = backbone.patch_embed.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.features = output
+
+    def loss(self, target: Tensor) -> Tensor:
+        """Alignment loss of the targets [B, 4] in the search crops that the network has just seen."""
+        tokens = self.features.flatten(2).transpose(1, 2)  # [B, F * F, D]
+        return losses.alignment_loss(losses.features_at(tokens, target), self.words, self.named, self.families)
+
+    def close(self) -> None:
+        self.hook.remove()
 
 
 def learning_rate(step: int, p: Train) -> float:
