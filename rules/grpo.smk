@@ -13,6 +13,14 @@ def pair_indices():
     return {name: f"results/{STUDY}/data/{name}.npz" for name in sorted(names)}
 
 
+def reward_tracker():
+    """Folder of the weights of the tracker that the reward asks, in a list; empty where none is asked."""
+    settings = PARAMS.grpo.easyr1
+    if PARAMS.grpo.engine != "easyr1" or settings.tracker is None:
+        return []
+    return [f"results/{STUDY}/track/weights/{settings.tracker}"]
+
+
 rule build_pairs:
     input:
         indices=list(pair_indices().values()),
@@ -65,10 +73,11 @@ rule configure_grpo:
     params:
         run=env("grpo"),
         model=start_model(),
+        tracker=[f"--tracker-weights {folder}" for folder in reward_tracker()],
         parameters=parameters("grpo"),
     shell:
         "{params.run} workflow_scripts.grpo.configure --model {params.model:q} --pairs results/{wildcards.study}/grpo/pairs "
-        "--input {input.model:q} --input {input.pairs:q} --parameters {params.parameters:q} "
+        "{params.tracker} --input {input.model:q} --input {input.pairs:q} --parameters {params.parameters:q} "
         "--output {output.config:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -77,7 +86,8 @@ rule train_grpo:
         config="results/{study}/grpo/config.yaml",
         model=f"{start_model()}.json",
         pairs="results/{study}/grpo/pairs.json",
-        code=code("grpo.train"),
+        tracker=[f"{folder}.json" for folder in reward_tracker()],
+        code=code("grpo.train", *(["grpo.reward_service"] if reward_tracker() else [])),
     output:
         checkpoints=directory("results/{study}/grpo/checkpoints"),
         metrics="results/{study}/grpo/metrics.json",
@@ -94,9 +104,10 @@ rule train_grpo:
         gpu=gpus(PARAMS.grpo.easyr1.gpus if PARAMS.grpo.easyr1 else 1),
     params:
         run=env("grpo"),
+        tracker=[f"--input {folder}.json" for folder in reward_tracker()],
     shell:
         "{params.run} workflow_scripts.grpo.train --config {input.config:q} --input {input.model:q} --input {input.pairs:q} "
-        "--output {output.checkpoints:q} --metrics {output.metrics:q} --curve {output.curve:q} "
+        "{params.tracker} --output {output.checkpoints:q} --metrics {output.metrics:q} --curve {output.curve:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from workflow_scripts import images, pairs
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import easyr1_reward, reward_service, rewards
+from workflow_scripts.grpo import easyr1_reward, reward_service, rewards, tracker_client
 from workflow_scripts.grpo.rewards import Truth, compute_score
 
 BOX = Truth("", np.array([[0, 0, 10, 10], [100, 100, 100, 100]]), ("a.jpg", "b.jpg"))
@@ -194,7 +194,7 @@ def test_the_reward_asks_a_service_and_a_bad_frame_costs_only_its_own_question(t
     server = reward_service.serve(Shifting(), "shifting", tmp_path, 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        client = reward_service.Client(f"http://127.0.0.1:{server.server_port}", timeout=20)
+        client = tracker_client.Client(f"http://127.0.0.1:{server.server_port}", timeout=20)
         sides = ((0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 10.0, 10.0))
         good = rewards.Question(("a.png", "b.png"), sides, "a bus")
         lost = rewards.Question(("a.png", "gone.png"), sides, "a bus")

@@ -14,8 +14,8 @@ from workflow_scripts import console, files, manifest, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import checkpoints
 from workflow_scripts.grpo.assemble import Assembly, describe
+from workflow_scripts.grpo.dataset import read_rows
 from workflow_scripts.grpo.merge import cast
-from workflow_scripts.grpo.trl_engine import read_rows
 from workflow_scripts.params.grpo import Merge
 
 

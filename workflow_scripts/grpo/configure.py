@@ -67,7 +67,9 @@ def check_trl(arguments: dict[str, Any], source: str) -> None:
         raise BadInput(f"{source}: TRL's GRPOConfig refuses these values ({error}).") from None
 
 
-def configure(parameters: Grpo, model: str, pairs: str, root: Path, source: str) -> dict[str, Any]:
+def configure(
+    parameters: Grpo, model: str, pairs: str, root: Path, source: str, tracker_weights: str | None = None
+) -> dict[str, Any]:
     """The whole configuration, checked. BadInput says what is wrong before a trainer would."""
     for path in (f"{model}/config.json", f"{pairs}/train.parquet", f"{pairs}/val.parquet"):
         if not (root / path).is_file():
@@ -96,7 +98,7 @@ def configure(parameters: Grpo, model: str, pairs: str, root: Path, source: str)
     easyr1_config.check(trainer, root, source)
     check_rows(root / pairs / "train.parquet", trainer["data"]["rollout_batch_size"])
     launch = parameters.easyr1.model_dump(exclude={"overrides", "recipe"})
-    return config | {"easyr1": launch, "trainer": trainer}
+    return config | {"easyr1": launch | {"tracker_weights": tracker_weights}, "trainer": trainer}
 
 
 def check_rows(path: Path, batch: int) -> None:
@@ -113,13 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write and check the configuration of the GRPO trainer.")
     parser.add_argument("--model", required=True, help="folder of the model to start from")
     parser.add_argument("--pairs", required=True, help="folder of the pair dataset")
+    parser.add_argument("--tracker-weights", help="folder of the weights of the tracker that the reward asks")
     parser.add_argument("--input", type=Path, action="append", default=[], help="manifest of an input; may be repeated")
     parser.add_argument("--output", type=Path, required=True, help="configuration (YAML)")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     parser.add_argument("--parameters", help="JSON of the section grpo (default: params.yaml)")
     arguments = parser.parse_args()
     parameters = params.section(arguments.parameters, "grpo", Grpo)
-    config = configure(parameters, arguments.model, arguments.pairs, Path.cwd(), "grpo")
+    weights = arguments.tracker_weights
+    config = configure(parameters, arguments.model, arguments.pairs, Path.cwd(), "grpo", weights)
     header = f"# The GRPO trainer's configuration ({parameters.engine}), written by workflow_scripts.grpo.configure.\n"
     files.write_text(arguments.output, header + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     print(f"{arguments.output}: {parameters.engine} from the {parameters.start_from} model, every key known")

@@ -23,7 +23,7 @@ import yaml
 
 from workflow_scripts import files, in_env
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints, easyr1_config
+from workflow_scripts.grpo import checkpoints, easyr1_config, tracker_client
 
 LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
 HISTORY = "history"
@@ -204,16 +204,14 @@ def reward_tracker(launch: Mapping[str, Any], folder: Path) -> Iterator[None]:
     if launch["tracker"] is None:
         yield
         return
-    from workflow_scripts.grpo import reward_service
-
-    arguments = [sys.executable, "-m", "workflow_scripts.in_env", reward_service.environment_name(), "--"]
+    arguments = [sys.executable, "-m", "workflow_scripts.in_env", tracker_client.environment_name(), "--"]
     arguments += ["python", "-m", "workflow_scripts.grpo.reward_service", "--network", launch["tracker"]]
     arguments += ["--port", str(launch["tracker_port"]), "--device", "cuda"]
     arguments += ["--weights", launch["tracker_weights"]] if launch["tracker_weights"] else []
     with (folder / "reward_tracker.log").open("a") as log:
         process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            reward_service.Client(f"http://127.0.0.1:{launch['tracker_port']}").wait_until_ready(process)
+            tracker_client.Client(f"http://127.0.0.1:{launch['tracker_port']}").wait_until_ready(process)
             yield
         finally:
             stop(process)

@@ -329,7 +329,7 @@ def compute_score(
     if tracker is None:
         if tracker_url is None:
             raise BadInput(f"reward preset {preset} asks a tracker: set grpo.easyr1.tracker, or choose another preset.")
-        from workflow_scripts.grpo.reward_service import Client
+        from workflow_scripts.grpo.tracker_client import Client
 
         tracker = Client(tracker_url)
     rollouts, failed = measure(rollouts, tracker)

@@ -20,6 +20,7 @@ from typing import Any
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import checkpoints, rewards
+from workflow_scripts.grpo.dataset import read_rows
 
 LOG = "experiment_log.jsonl"
 PICTURE_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
@@ -41,19 +42,6 @@ HUB_FILES = frozenset(
     }
 )
 VALIDATION_BATCH = 32
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a parquet of the pair dataset; pictures as absolute paths. BadInput if a picture is missing."""
-    import pyarrow.parquet as parquet
-
-    rows = parquet.read_table(path).to_pylist()
-    for row in rows:
-        row["images"] = [str((path.parent / image).absolute()) for image in row["images"]]
-        for image in row["images"]:
-            if not Path(image).is_file():
-                raise BadInput(f"{image} of {path} is missing: build the pairs again.")
-    return rows
 
 
 def text_of(problem: str, pictures: int) -> str:

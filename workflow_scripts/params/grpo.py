@@ -74,8 +74,7 @@ class EasyR1(Section):
     commit: str = Field(pattern="^[0-9a-f]{40}$", description="full commit of the trainer")
     gpus: int = Field(4, ge=1, description="GPUs of one node")
     nodes: int = Field(1, ge=1, description="nodes")
-    tracker: str | None = Field(None, description="network that measures IoU for the reward; null: no tracker is asked")
-    tracker_weights: str | None = Field(None, description="folder of that network's weights")
+    tracker: str | None = Field(None, description="tracker of the track stage that measures IoU for the reward; null: none")
     tracker_port: int = Field(8750, ge=1024, le=65535, description="port on this machine of the reward's tracker")
     overrides: dict[str, Any] = Field(
         default_factory=dict, description="EasyR1 keys laid over the recipe, dotted: worker.rollout.n"
