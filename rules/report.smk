@@ -2,7 +2,8 @@
 # `snakemake --report report.html` puts them into one page.
 
 CURVES = ["success", "precision", "norm_precision"]
-ATTRIBUTES = ["attribute_radar", "attribute_dots"]
+FIGURES = [*CURVES, "attribute_radar", "attribute_dots", "speed"]
+TRAINING = ["sft_loss", "grpo_reward", "tracker_loss"]
 
 
 def other_formats(folder, names):
@@ -13,6 +14,18 @@ def other_formats(folder, names):
         folder=folder,
         name=names,
         kind=kinds,
+    )
+
+
+def shown(name, caption, what):
+    """A figure that the report page shows, under Training or under the scores of its benchmark."""
+    training = name.startswith("training/")
+    return report(
+        f"results/{{study}}/report/{name}.svg",
+        caption=f"../report/{caption}.rst",
+        category="Training" if training else "Scores",
+        subcategory=None if training else "{benchmark}",
+        labels={"what": what, "form": "figure"},
     )
 
 
@@ -39,34 +52,15 @@ rule plot_scores:
         raw=raw_manifests,
         code=code("report.figures"),
     output:
-        curves=report(
-            expand(
-                "results/{{study}}/report/{{benchmark}}/{name}.svg",
-                name=CURVES,
-            ),
-            caption="../report/curves.rst",
-            category="Scores",
-            subcategory="{benchmark}",
-            labels={"what": "curves of {benchmark}", "form": "figure"},
-        ),
-        attributes=report(
-            expand(
-                "results/{{study}}/report/{{benchmark}}/{name}.svg",
-                name=ATTRIBUTES,
-            ),
-            caption="../report/attributes.rst",
-            category="Scores",
-            subcategory="{benchmark}",
-            labels={"what": "attributes of {benchmark}", "form": "figure"},
-        ),
-        speed=report(
-            "results/{study}/report/{benchmark}/speed.svg",
-            caption="../report/speed.rst",
-            category="Scores",
-            subcategory="{benchmark}",
-            labels={"what": "speed against accuracy", "form": "figure"},
-        ),
-        others=other_formats("{benchmark}", [*CURVES, *ATTRIBUTES, "speed"]),
+        figures=[
+            shown("{benchmark}/success", "curves", "success"),
+            shown("{benchmark}/precision", "curves", "precision"),
+            shown("{benchmark}/norm_precision", "curves", "normalised precision"),
+            shown("{benchmark}/attribute_radar", "attributes", "attributes, radar"),
+            shown("{benchmark}/attribute_dots", "attributes", "attributes, all"),
+            shown("{benchmark}/speed", "speed", "speed against accuracy"),
+        ],
+        others=other_formats("{benchmark}", FIGURES),
         data=expand(
             "results/{{study}}/report/{{benchmark}}/{name}.csv",
             name=[*CURVES, "attributes", "speed"],
@@ -107,19 +101,15 @@ rule plot_training:
         ),
         code=code("report.training"),
     output:
-        figures=report(
-            expand(
-                "results/{{study}}/report/training/{name}.svg",
-                name=["sft_loss", "grpo_reward", "tracker_loss"],
-            ),
-            caption="../report/training.rst",
-            category="Training",
-            labels={"what": "training curves", "form": "figure"},
-        ),
-        others=other_formats("training", ["sft_loss", "grpo_reward", "tracker_loss"]),
+        figures=[
+            shown("training/sft_loss", "training", "loss of the supervised models"),
+            shown("training/grpo_reward", "training", "reward of GRPO"),
+            shown("training/tracker_loss", "training", "loss of the trackers"),
+        ],
+        others=other_formats("training", TRAINING),
         data=expand(
             "results/{{study}}/report/training/{name}.csv",
-            name=["sft_loss", "grpo_reward", "tracker_loss"],
+            name=TRAINING,
         ),
         manifest="results/{study}/report/training.json",
     log:

@@ -60,7 +60,8 @@ def test_every_figure_has_its_data_beside_it(scored):
         assert (folder / f"{name}.svg").stat().st_size > 1000 and (folder / f"{name}.png").stat().st_size > 1000
     with (folder / "success.csv").open() as handle:
         drawn = list(csv.DictReader(handle))
-    assert len(drawn) == 3 * 21 and drawn[0] == {"threshold": "0", "tracker": "high", "share": "0.888889"}
+    assert len(drawn) == 21
+    assert drawn[0] == {"threshold": "0", "high": "0.888889", "middle": "0.666667", "low": "0.333333", "ceiling": "1"}
     assert (folder / "speed.csv").read_text().splitlines()[1] == "high,25,80"
 
 
@@ -135,4 +136,5 @@ def test_the_report_needs_the_svg():
 def test_every_caption_that_a_rule_names_exists_and_is_used():
     text = "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk")) + (ROOT / "Snakefile").read_text()
     named = set(re.findall(r'"(?:\.\./)?report/(\w+\.rst)"', text))
+    named |= {f"{caption}.rst" for caption in re.findall(r'shown\("[^"]+", "(\w+)"', text)}
     assert named == {p.name for p in (ROOT / "report").glob("*.rst")}

@@ -100,12 +100,9 @@ def plot_curve(curve: Curve, arrays: dict[str, NDArray[Any]], scores: dict[str, 
         axes.set_title(f"{curve.column}{at}, in brackets", loc="left")
         style.legend_right(axes, len(order) + 1)
         style.save(made, folder, curve.name, look)
-    rows = [
-        (float(x), tracker, float(y))
-        for tracker in order
-        for x, y in zip(thresholds, means[trackers.index(tracker)], strict=True)
-    ]
-    write_rows(folder / f"{curve.name}.csv", ["threshold", "tracker", "share"], rows)
+    columns = [means[trackers.index(tracker)] for tracker in order]  # a column a tracker: what `dvc plots` draws as lines
+    rows = (map(float, row) for row in zip(thresholds, *columns, ceiling, strict=True))
+    write_rows(folder / f"{curve.name}.csv", ["threshold", *order, "ceiling"], rows)
 
 
 def attribute_scores(path: Path) -> tuple[list[str], dict[str, int], dict[str, dict[str, float]]]:
