@@ -75,6 +75,7 @@ class SmallBackbone(nn.Module):
         self.segment_embed = nn.Parameter(0.02 * torch.randn(len(SEGMENTS), dim))
         self.query_token = nn.Parameter(0.02 * torch.randn(1, 1, dim))
         self.word_embeddings = nn.Embedding(config.vocabulary_size, dim)
+        nn.init.normal_(self.word_embeddings.weight, std=0.02)  # small, so that words move fast to what they name
         self.position_embeddings = nn.Parameter(0.02 * torch.randn(1, config.text_length, dim))
         self.text_norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(SmallBlock(dim, config.heads, config.mlp_hidden) for _ in range(config.depth))
