@@ -1,5 +1,6 @@
 # Data: sequences are rendered (mini) or published (full); fetched, verified, restored, indexed, checked.
 
+from workflow_scripts.data import benchmarks
 from workflow_scripts.data.packing import part_names
 
 ARCHIVE = PARAMS.data.archive.name
@@ -31,6 +32,11 @@ def publisher(wildcards):
     return [f"data/{wildcards.study}/upstream.json"] if PARAMS.data.render else []
 
 
+def published(wildcards):
+    """The folder that this publisher keeps: made again if it was deleted and a part is wanted, no reason to fetch again."""
+    return [f"data/{wildcards.study}/upstream"] if PARAMS.data.render else []
+
+
 def address(wildcards):
     """Flags that say where a part comes from. TNLLT's publisher calls the checksums by another name than the parts."""
     if PARAMS.data.render:
@@ -52,6 +58,11 @@ def lists(wildcards):
         if separate
         else f"data/{wildcards.study}/{wildcards.benchmark}"
     )
+
+
+def reader(wildcards):
+    """The code of the benchmark's layout, which is imported by name: a change of another layout reruns nothing here."""
+    return code(f"data.layouts.{benchmarks.load(wildcards.benchmark).layout}")
 
 
 rule render_archive:
@@ -81,6 +92,7 @@ rule render_archive:
 rule fetch_part:
     input:
         publisher,
+        ancient(published),
         code=code("data.fetch"),
     output:
         part="data/{study}/parts/{part}",
@@ -177,6 +189,7 @@ rule fetch_benchmark:
 rule index_benchmark:
     input:
         lambda wildcards: f"{lists(wildcards)}.json",
+        reader,
         manifest="data/{study}/{benchmark}.json",
         dataset=ancient("data/{study}/{benchmark}"),
         benchmark="workflow_scripts/data/benchmarks/{benchmark}.yaml",
@@ -203,6 +216,7 @@ rule index_benchmark:
 rule check_benchmark:
     input:
         lambda wildcards: f"{lists(wildcards)}.json",
+        reader,
         manifest="data/{study}/{benchmark}.json",
         dataset=ancient("data/{study}/{benchmark}"),
         benchmark="workflow_scripts/data/benchmarks/{benchmark}.yaml",

@@ -23,6 +23,7 @@ def fetch(
     name: str, source: Source, output: Path, member: str | None, inbox: Path, revision: str | None, settings: Fetching
 ) -> None:
     """Bring a register entry (or one `member` file of it) to `output`: from the inbox, else from its mirrors in order."""
+    clear_way(output)
     if adopt(name, source, output, member, inbox):
         return
     reasons = []
@@ -33,6 +34,14 @@ def fetch(
         except (BadInput, transfer.Refused) as error:
             reasons.append(str(error).rstrip("."))
     raise BadInput(by_hand(name, source, output, member, inbox, reasons))
+
+
+def clear_way(output: Path) -> None:
+    """BadInput if a file, or a folder that a whole snapshot would replace, is at `output`; an empty folder is removed."""
+    if output.is_file():
+        raise BadInput(f"{output} exists: move it away, then run this again.")
+    if output.is_dir() and not any(output.iterdir()):
+        output.rmdir()
 
 
 def adopt(name: str, source: Source, output: Path, member: str | None, inbox: Path) -> bool:
@@ -110,6 +119,8 @@ def from_mirror(
 def hugging_face(mirror: HuggingFace, output: Path, member: str | None, revision: str | None) -> None:
     """A snapshot at a full commit into the folder `output` (HF_ENDPOINT is respected)."""
     commit = revision or mirror.revision
+    if output.exists():
+        raise BadInput(f"{output} exists: move it away, then run this again")
     if commit == "unknown":
         raise BadInput(
             f"the register knows no commit of {mirror.repository}: choose one of https://huggingface.co/"
@@ -131,8 +142,6 @@ def hugging_face(mirror: HuggingFace, output: Path, member: str | None, revision
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise BadInput(f"Hugging Face did not give {mirror.repository}@{commit[:7]} ({str(error).splitlines()[0]})") from None
-    if output.exists():
-        output.rmdir()  # an empty folder made for us; anything else is an error
     os.replace(partial, output)
 
 
@@ -140,6 +149,8 @@ def google_drive(mirror: GoogleDrive, source: Source, output: Path) -> None:
     """A file or folder of Google Drive by gdown, checked where the register knows its hash."""
     import gdown
 
+    if output.exists():
+        raise BadInput(f"{output} exists: move it away, then run this again")
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     try:
