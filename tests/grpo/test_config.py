@@ -166,6 +166,53 @@ def test_a_machine_without_gpus_is_refused_at_once():
         easyr1.preflight(4)
 
 
+UPSTREAM = """
+import json, os, sys, yaml
+from pathlib import Path
+config = yaml.safe_load(Path(sys.argv[1].removeprefix("config=")).read_text())
+save = Path(config["trainer"]["save_checkpoint_path"])
+assert Path(config["data"]["train_files"]).is_absolute() and os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] == "1"
+from workflow_scripts.grpo.rewards import compute_score
+tracker = save / "checkpoint_tracker.json"
+done = json.loads(tracker.read_text())["last_global_step"] if tracker.exists() else 0
+log = (save / "experiment_log.jsonl").open("w")
+for step in range(done + 1, 5):
+    log.write(json.dumps({"step": step, "reward": {"overall": step / 10}}) + "\\n")
+    actor = save / f"global_step_{step}" / "actor"
+    (actor / "huggingface").mkdir(parents=True, exist_ok=True)
+    (actor / "huggingface" / "config.json").write_text("{}")
+    for rank in range(4):
+        (actor / f"model_world_size_4_rank_{rank}.pt").write_text(f"{step} {rank}")
+        if done == 0 and (step, rank) == (3, 1):
+            sys.exit(1)
+    record = {"last_global_step": step, "best_global_step": 1, "last_actor_path": str(actor)}
+    tracker.write_text(json.dumps(record))
+"""
+
+
+def test_a_run_of_easyr1_that_dies_is_continued_and_sealed_when_its_last_step_is_whole(root, tmp_path, monkeypatch):
+    """The process is a stand-in that writes what EasyR1 writes; launching, archiving and judging are real."""
+    checkout = tmp_path / "checkout"
+    (checkout / "verl" / "trainer").mkdir(parents=True)
+    (checkout / "verl" / "trainer" / "main.py").write_text(UPSTREAM)
+    monkeypatch.setattr(easyr1, "preflight", lambda gpus: None)
+    monkeypatch.setattr(easyr1, "prepare", lambda repository, commit: checkout)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(root)
+    overrides = {"trainer.max_steps": 4}
+    changes = {"reward": {"preset": "r1track-nothink"}, "easyr1": {"tracker": None, "overrides": overrides}}
+    config, folder = full(root, **changes), tmp_path / "run"
+    with pytest.raises(BadInput, match=r"EasyR1 ended with status 1: .* continues from its last step"):
+        train.train(config, folder)
+    assert easyr1.reached(folder) == 2
+    train.train(config, folder)
+    step = checkpoints.select(folder)
+    checkpoints.check_seal(step)
+    assert (step.number, len(step.shards)) == (4, 4)
+    assert files.read_json(folder / checkpoints.TRACKER)["last_actor_path"] == "global_step_4/actor"
+    assert [line["step"] for line in train.read_log(folder / train.LOG)] == [1, 2, 3, 4]
+
+
 def test_the_checkout_is_pinned_and_a_changed_one_is_refused(tmp_path, monkeypatch):
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@t"]

@@ -56,6 +56,7 @@ def metrics(log: list[dict[str, Any]], start_from: str) -> dict[str, Any]:
     window = min(WINDOW, len(reward))
     first, last = sum(reward[:window]) / window, sum(reward[-window:]) / window
     validated = [line["val"] for line in log if "val" in line]
+    scored = [(line["val"].get("overall_reward", 0.0), -line["step"]) for line in log if "val" in line and line["step"]]
     return {
         "start_from": start_from,
         "steps": len(reward),
@@ -65,6 +66,7 @@ def metrics(log: list[dict[str, Any]], start_from: str) -> dict[str, Any]:
         "window": window,
         "validation_before": validated[0] if validated else {},
         "validation_after": validated[-1] if validated else {},
+        "best_step": -max(scored)[1] if scored else None,
     }
 
 
