@@ -18,12 +18,13 @@ wildcard_constraints:
 
 
 def data_outputs():
-    """What the study wants of this stage beside the indexes: every benchmark checked, its splits written."""
-    kinds = ("check.json", "splits.json")
-    return [
-        f"results/{STUDY}/data/{name}.{kind}"
-        for name in PARAMS.data.benchmarks
-        for kind in kinds
+    """What the study wants of this stage: every benchmark there (a lost folder is noticed), checked, its splits written."""
+    names = PARAMS.data.benchmarks
+    folders = [f"data/{STUDY}/{name}" for name in names]
+    return folders + [
+        f"results/{STUDY}/data/{name}.{kind}.json"
+        for name in names
+        for kind in ("check", "splits")
     ]
 
 
