@@ -27,13 +27,17 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with path.open("rb") as handle:
-                header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-        except (ValueError, KeyError, OverflowError, MemoryError) as error:
+                length = int.from_bytes(handle.read(8), "little")
+                if length > path.stat().st_size:
+                    raise ValueError("its header is longer than the file")
+                header = json.loads(handle.read(length))
+            header.pop("__metadata__", None)
+            end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path} is not a safetensors file ({error}): run its node again.") from error
         if path.stat().st_size < end:
             raise BadInput(f"{path} is cut off: run its node again.")
-        found |= {name: (e["dtype"], tuple(e["shape"])) for name, e in header.items() if name != "__metadata__"}
+        found |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
     if not found:
         raise BadInput(f"{folder} holds no safetensors: run its node again.")
     return found

@@ -105,7 +105,9 @@ def rewrite_file(
                 paths = relocate(row, root)
                 check(row, paths)
                 return number, row, paths, None
-            except (BadInput, ValueError) as error:
+            except BadInput as error:  # an image: what is wrong with it, without the remedy for datasets
+                return number, row, [], ValueError(f"has an image that cannot be used ({str(error).rpartition(':')[0]})")
+            except ValueError as error:
                 return number, row, [], error
 
         numbered = enumerate(rows.read(source), start=1)
@@ -128,9 +130,7 @@ def rewrite_file(
     if refused:
         number, error = refused[0]
         others = f" ({len(refused) - 1} more rows are refused)" if len(refused) > 1 else ""
-        raise BadInput(
-            f"{source}, row {number}: {str(error).rstrip('.')}; put its images under {root}, or mend the row{others}."
-        )
+        raise BadInput(f"{source}, row {number} {error}; put its images under {root}, or mend the row{others}.")
     return findings, held
 
 

@@ -17,7 +17,8 @@ from workflow_scripts.console import BadInput
 PLACEHOLDER = "/your_root_path/"  # how the published files begin every image path
 IMAGE = "<image>"
 CHUNK = 1 << 16
-DECISION = re.compile(r"(<d>\s*)(yes|no)(\s*</d>)")
+# the decision itself, before the answer: published thoughts now and then mention a <d>, too
+DECISION = re.compile(r"(<d>\s*)(yes|no)(\s*</d>\s*<answer>)")
 FORMS = {"alpaca": ("instruction", "input", "output", "images"), "sharegpt": ("messages", "images")}
 
 Row = Mapping[str, Any]
@@ -97,8 +98,12 @@ def sentence(row: Row) -> str:
 
 
 def flip(text: str) -> str:
-    """The answer with its first <d> turned from yes to no or back, and every other character kept."""
-    return DECISION.sub(lambda m: m.group(1) + {"yes": "no", "no": "yes"}[m.group(2)] + m.group(3), text, count=1)
+    """The answer with its <d> turned from yes to no or back, and every other character kept."""
+    found = list(DECISION.finditer(text))
+    if not found:
+        return text
+    start, end = found[-1].span(2)
+    return text[:start] + {"yes": "no", "no": "yes"}[text[start:end]] + text[end:]
 
 
 def registration(names: Mapping[str, str], systems: frozenset[str] = frozenset()) -> dict[str, Any]:

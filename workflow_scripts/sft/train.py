@@ -58,6 +58,11 @@ def prepare(config: dict[str, Any], work: Path) -> Path:
     if checkpoint is not None:
         print(f"resuming from {checkpoint.name}")
         own["resume_from_checkpoint"] = str(checkpoint)
+        if config["finetuning_type"] == "full":
+            # transformers 4.57 saves tensors under the Hub's names and, resuming, looks for its own: it finds none, warns, and
+            # goes on with the base's weights. So the checkpoint itself is given as the model: loading a model maps the names.
+            checkpoints.restore(Path(config["model_name_or_path"]), checkpoint)
+            own["model_name_or_path"] = str(checkpoint)
     files.write_text(work / "config.yaml", yaml.safe_dump(own, sort_keys=False))
     return work / "config.yaml"
 

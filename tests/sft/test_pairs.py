@@ -1,0 +1,47 @@
+"""The rendered task: half of the pairs change, boxes lie on the target, marks tell a right answer from a copied sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workflow_scripts import answers, pairs
+
+DRAWN = pairs.samples(3, 400)
+
+
+def test_the_same_seed_gives_the_same_pairs() -> None:
+    for one, other in zip(pairs.samples(3, 5), DRAWN, strict=False):
+        assert (one.before, one.after) == (other.before, other.after)
+        assert all(np.array_equal(a, b) for a, b in zip(one.frames, other.frames, strict=True))
+
+
+def test_about_half_of_the_pairs_change_and_the_shape_never_does() -> None:
+    changed = [pair.before != pair.after for pair in DRAWN]
+    assert 0.42 < np.mean(changed) < 0.58
+    assert all(pair.before.shape == pair.after.shape for pair in DRAWN)
+
+
+def test_a_box_is_filled_by_its_target_and_by_nothing_outside() -> None:
+    for pair in DRAWN[:50]:
+        for target, frame, (x, y, width, height) in zip((pair.before, pair.after), pair.frames, pair.boxes, strict=True):
+            coloured = np.ptp(frame.astype(int), axis=2) > 0  # the background is grey
+            if target.texture == "striped":
+                coloured |= (frame == 20).all(axis=2)
+            rows, columns = np.nonzero(coloured)
+            assert rows.min() + 0.5 >= y and rows.max() + 0.5 <= y + height
+            assert columns.min() + 0.5 >= x and columns.max() + 0.5 <= x + width
+            assert coloured.sum() > 0.4 * width * height
+
+
+def test_the_right_answer_has_full_marks_and_a_copied_sentence_has_not() -> None:
+    changed = next(pair for pair in DRAWN if pair.before != pair.after)
+    right = pairs.answer(changed.before, changed.after)
+    assert answers.parse(right).decision == "yes"
+    assert pairs.score(right, changed.before, changed.after) == pairs.Score(1, 1, 1, 1)
+    copied = pairs.score(pairs.answer(changed.before, changed.before), changed.before, changed.after)
+    assert (copied.format, copied.decision, copied.sentence) == (1, 0, 0) and copied.words < 1
+
+
+def test_an_answer_without_its_tags_has_no_marks() -> None:
+    pair = DRAWN[0]
+    assert pairs.score(pair.after.sentence, pair.before, pair.after) == pairs.Score(0, 0, 0, 0)
