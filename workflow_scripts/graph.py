@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts import console, files
+from workflow_scripts import console, files, params
 from workflow_scripts.console import BadInput
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -158,17 +158,42 @@ def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: st
             "params": ["study", *_keys_in(tree, node["parameters"], study)],
             "outs": [],
         }
-        metrics, plots = [], []
+        metrics = []
         for output in node["outputs"]:
             entry = {output: {"persist": True, **({} if output in folders else {"cache": False})}}
             if output.endswith("metrics.json") or output.endswith(("language.json", "check.json")):
                 metrics.append(entry)
-            elif output.startswith(f"results/{study}/report/") and output.endswith(".csv"):
-                plots.append(entry)
             else:
                 stage["outs"].append(entry)
-        stages[rule] = {key: value for key, value in {**stage, "metrics": metrics, "plots": plots}.items() if value}
-    return {"stages": stages}
+        stages[rule] = {key: value for key, value in {**stage, "metrics": metrics}.items() if value}
+    return {"stages": stages, "plots": dvc_plots(tree, study)}
+
+
+def dvc_plots(tree: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    """What `dvc plots show` draws: the CSVs of the report stage, with their axes and one line a tracker."""
+    chosen = params.resolve(tree, study)
+    lines = [*chosen.track.trackers, *chosen.track.published, "ceiling"]
+    curves = {
+        "success": "overlap",
+        "precision": "centre error (pixels)",
+        "norm_precision": "centre error (sizes of the target)",
+    }
+    plots: list[dict[str, Any]] = [
+        {
+            name: {
+                "x": "threshold",
+                "y": {f"results/{study}/report/tnllt/{name}.csv": list(lines)},
+                "x_label": f"{label} threshold",
+            }
+        }
+        for name, label in curves.items()
+    ]
+    plots.append({"speed": {"template": "scatter", "x": "fps", "y": {f"results/{study}/report/tnllt/speed.csv": "SR"}}})
+    runs = {"sft_loss": list(chosen.sft.runs), "grpo_reward": ["reward"], "tracker_loss": list(chosen.track.trained)}
+    for name, columns in runs.items():
+        if columns:
+            plots.append({name: {"x": "step", "y": {f"results/{study}/report/training/{name}.csv": columns}}})
+    return plots
 
 
 def _quoted(path: str) -> str:

@@ -44,7 +44,7 @@ def plot_logs(
     logs: dict[str, Path], column: str, title: str, folder: Path, name: str, look: Figures, label: str | None = None
 ) -> None:
     """One curve a log, thin with its running mean on top where it is long; and the CSV of what is drawn."""
-    rows: list[tuple[int, str, float]] = []
+    by_step: dict[int, dict[str, float]] = {}
     with style.figure(look, 0.55) as (made, axes):
         for rank, (run, path) in enumerate(logs.items()):
             steps, values = read_curve(path, column)
@@ -54,13 +54,15 @@ def plot_logs(
                 axes.plot(steps, running_mean(values, SMOOTH), label=f"{run} (mean of {SMOOTH} steps)", **line)
             else:
                 axes.plot(steps, values, label=run, marker=".", **line)
-            rows += [(int(s), run, float(v)) for s, v in zip(steps, values, strict=True)]
+            for step, value in zip(steps, values, strict=True):
+                by_step.setdefault(int(step), {})[run] = float(value)
         axes.set(xlabel="step", ylabel=label or column)
         axes.set_title(title, loc="left")
         if logs:
             axes.legend()
         style.save(made, folder, name, look)
-    write_rows(folder / f"{name}.csv", ["step", "run", column], rows)
+    rows = ((step, *(by_step[step].get(run, "") for run in logs)) for step in sorted(by_step))  # a column a run
+    write_rows(folder / f"{name}.csv", ["step", *logs], rows)
 
 
 def named(pairs: Series[str]) -> dict[str, Path]:
