@@ -195,7 +195,7 @@ def test_uav123_takes_the_span_of_a_shared_folder_and_nan_for_absent(tmp_path):
     assert (names(bird)[0], names(bird)[-1], bird.start) == ("000775.jpg", "001477.jpg", 774)
     assert bird.present[:3].tolist() == [True, False, True] and np.isnan(bird.boxes[1]).all()
     assert len(found["car1_s"]) == 1
-    spans = benchmarks.load("uav123").options["spans"]
+    spans = benchmarks.load("uav123").options.spans
     assert sum(first > 1 for first, _ in spans.values()) == 32
 
 

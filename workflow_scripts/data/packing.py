@@ -28,7 +28,8 @@ class _Parts(io.RawIOBase):
     def __init__(self, folder: Path, names: list[str]) -> None:
         super().__init__()
         self.folder, self.names = folder, names
-        self.whole, self.digests = hashlib.md5(), []
+        self.whole = hashlib.md5()
+        self.digests: list[str] = []
         self.used = 0
         self.next_part()
 

@@ -10,7 +10,7 @@ import io
 import queue
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ RATIO_SLACK = 64 << 20
 Block = tuple[str, bytes]  # name of the part it came from, content
 
 
-def ahead(blocks: Iterator[Any], depth: int = 8) -> Iterator[Any]:
+def ahead(blocks: Iterator[Any], depth: int = 8) -> Generator[Any, None, None]:
     """The same items, produced by a thread up to `depth` items early; its exception is raised here."""
     waiting: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()

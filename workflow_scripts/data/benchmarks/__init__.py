@@ -19,8 +19,18 @@ FOLDER = Path(__file__).parent
 class Results(Section):
     """How trackers' results are filed by the benchmark's users."""
 
-    name: str = Field("{name}.txt", description="file of a sequence's boxes")
+    name: str = Field(default="{name}.txt", description="file of a sequence's boxes")
     delimiter: Literal["comma", "tab"] = "comma"
+
+
+class Options(Section):
+    """What single sequences of a layout need."""
+
+    videos: str = Field(default=".", description="folder of the sequences below the root")
+    spans: dict[str, tuple[int, int]] = Field(default_factory=dict, description="first and last frame number of a sequence")
+    folders: dict[str, str] = Field(default_factory=dict, description="folder of a sequence that shares it with another")
+    annotations: dict[str, str] = Field(default_factory=dict, description="annotation file of a sequence, where it is another")
+    omitted: dict[str, int] = Field(default_factory=dict, description="images and boxes left out at the start")
 
 
 class Benchmark(Section):
@@ -32,17 +42,15 @@ class Benchmark(Section):
     splits: dict[str, str] = Field(
         default_factory=dict, description="split -> list file (one name a line) or, for layouts with split folders, folder"
     )
-    only_split: str | None = Field(None, description="the split of every sequence where there are no lists")
-    unlisted_split: str | None = Field(None, description="the split of sequences that no list names")
+    only_split: str | None = Field(default=None, description="the split of every sequence where there are no lists")
+    unlisted_split: str | None = Field(default=None, description="the split of sequences that no list names")
     absent: Literal["present-is-one", "absent-is-one", "zero-box", "nan-box", "labels", "none"] = Field(
         description="how absence is written: a flag file of either polarity, a box without size, NaN, the layout's labels"
     )
     attributes: list[str] = Field(default_factory=list, description="names of the flags in attributes.txt, in order")
     first_frame_only: list[str] = Field(default_factory=list, description="splits whose ground truth is the first box alone")
     fps: float | None = None
-    options: dict[str, dict[str, list[int]] | dict[str, str] | str] = Field(
-        default_factory=dict, description="what else the layout's reader needs"
-    )
+    options: Options = Field(default_factory=Options, description="what else the layout's reader needs")
     results: Results = Field(default_factory=Results)
     protocol: str = Field(description="how it is scored, in a sentence")
 

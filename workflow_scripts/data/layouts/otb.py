@@ -19,8 +19,8 @@ from workflow_scripts.sequences import Sequence
 
 def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
     """By the files of sentences where the benchmark has them, else by folders (two-target folders once a target)."""
-    videos = root / str(benchmark.options.get("videos", "."))
-    shared = dict(benchmark.options.get("folders") or {})
+    videos = root / benchmark.options.videos
+    shared = benchmark.options.folders
     if benchmark.splits:
         return [
             Entry(query.stem, split, videos / shared.get(query.stem, query.stem), root)
@@ -29,7 +29,7 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
         ]
     entries = []
     for folder in common.holding(videos, "img", depth=1):
-        annotations = dict(benchmark.options.get("annotations") or {})
+        annotations = benchmark.options.annotations
         targets = [name for name, place in shared.items() if place == folder.name and name in annotations]
         whole = [folder.name] if (folder / "groundtruth_rect.txt").exists() or not targets else []
         entries += [Entry(name, benchmark.only_split or "test", folder, root) for name in [*whole, *targets]]
@@ -38,21 +38,21 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
 
 def read(entry: Entry, benchmark: Benchmark) -> Sequence:
     """One sequence."""
-    annotations = dict(benchmark.options.get("annotations") or {})
+    annotations = benchmark.options.annotations
     file = entry.folder / annotations.get(entry.name, "groundtruth_rect.txt")
     if not file.exists() and entry.name in annotations:
         file = entry.folder / "groundtruth_rect.txt"  # OTB99's own copies have one file a folder
     boxes = common.read_boxes(file)
     frames = common.frames(entry.folder / "img")
-    span = dict(benchmark.options.get("spans") or {}).get(entry.name)
+    span = benchmark.options.spans.get(entry.name)
     start = 0
     if span:
         numbers = [common.frame_number(frame.name)[0] for frame in frames]
         start = next((i for i, number in enumerate(numbers) if number >= span[0]), 0)
         frames = [frame for frame, number in zip(frames, numbers, strict=True) if span[0] <= number <= span[1]]
-    omitted = dict(benchmark.options.get("omitted") or {}).get(entry.name)
+    omitted = benchmark.options.omitted.get(entry.name)
     if omitted:
-        start, frames, boxes = omitted[0], frames[omitted[0] :], boxes[omitted[0] :]
+        start, frames, boxes = omitted, frames[omitted:], boxes[omitted:]
     query = next((entry.root / q / f"{entry.name}.txt" for s, q in benchmark.splits.items() if s == entry.split), None)
     return Sequence(
         name=entry.name,

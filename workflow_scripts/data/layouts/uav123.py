@@ -18,7 +18,7 @@ from workflow_scripts.sequences import Sequence
 
 def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
     """By annotation file; a sequence with a span lies in the folder of its name without the last number."""
-    spans = dict(benchmark.options.get("spans") or {})
+    spans = benchmark.options.spans
     entries = []
     for file in sorted((root / "anno" / "UAV123").glob("*.txt")):
         folder = file.stem.rpartition("_")[0] if file.stem in spans else file.stem
@@ -30,7 +30,7 @@ def read(entry: Entry, benchmark: Benchmark) -> Sequence:
     """One sequence."""
     boxes = common.read_boxes(entry.root / "anno" / "UAV123" / f"{entry.name}.txt")
     frames = common.frames(entry.folder)
-    span = dict(benchmark.options.get("spans") or {}).get(entry.name)
+    span = benchmark.options.spans.get(entry.name)
     if span:
         frames = [frame for frame in frames if span[0] <= common.frame_number(frame.name)[0] <= span[1]]
     return Sequence(
