@@ -7,52 +7,94 @@ NETWORKS = {
     for tracker in PARAMS.track.trackers
     if tracker not in CLASSIC
 }
+READERS = [
+    name for name in PARAMS.track.checkpoints if name.startswith("dutrack")
+]  # networks that need BERT's words
+
+
+def only(files, *parts):
+    """Of the files that `track.registry` could import, those that a job's tracker does: no other's edit reruns it."""
+    optional = [
+        "/networks/",
+        "/trackers/dutrack",
+        "/trackers/seqtrack",
+        "/trackers/reasoningtrack",
+        "/trackers/r1track",
+    ]
+    optional += ["/serve/", "/checkpoints.py", "/convert.py", "/crops.py", "/texts.py"]
+    return [
+        f
+        for f in files
+        if not any(o in f for o in optional) or any(part in f for part in parts)
+    ]
+
+
+PLAIN = (
+    "/checkpoints.py",
+    "/convert.py",
+    "/crops.py",
+    "/texts.py",
+    "/networks/__init__",
+)
+DUTRACK = (*PLAIN, "/networks/dutrack", "/trackers/dutrack")
+
+
+def tracker_code(wildcards):
+    """Modules of a tracker's job."""
+    if wildcards.tracker in CLASSIC:
+        return only(code("track.run"))
+    if wildcards.tracker.startswith("seqtrack"):
+        return only(
+            code("track.run"), *PLAIN, "/networks/seqtrack", "/trackers/seqtrack"
+        )
+    asks = (
+        ("/serve/", "/trackers/reasoningtrack")
+        if wildcards.tracker == "reasoningtrack"
+        else ()
+    )
+    return only(code("track.run"), *DUTRACK, *asks)
 
 
 def needs(wildcards):
     """Manifests of the weights, and of the language model, that a tracker runs with."""
-    folder = f"results/{STUDY}"
     if wildcards.tracker in NETWORKS:
-        yield f"{folder}/track/weights/{NETWORKS[wildcards.tracker]}.json"
+        yield f"results/{STUDY}/track/weights/{NETWORKS[wildcards.tracker]}.json"
     if wildcards.tracker == "reasoningtrack":
-        yield f"{folder}/grpo/model.json"
+        yield f"results/{STUDY}/grpo/model.json"
 
 
 def flags(wildcards):
     """What only some trackers are told: weights; the language model, how it is served, and when it is asked."""
-    folder = f"results/{STUDY}"
     said = []
     if wildcards.tracker in NETWORKS:
-        said += ["--weights", f"{folder}/track/weights/{NETWORKS[wildcards.tracker]}"]
+        said += [
+            "--weights",
+            f"results/{STUDY}/track/weights/{NETWORKS[wildcards.tracker]}",
+        ]
     if wildcards.tracker == "reasoningtrack":
-        said += ["--server-model", f"{folder}/grpo/model", "--server-parameters", parameters("serve")]
+        said += [
+            "--server-model",
+            f"results/{STUDY}/grpo/model",
+            "--server-parameters",
+            parameters("serve"),
+        ]
         said += ["--reasoning-parameters", parameters("track.reasoning")]
     return said
-
-
-def tracker_code(wildcards):
-    """Modules of a tracker's job: editing a network does not rerun OpenCV's trackers."""
-    modules = ["track.run"]
-    if wildcards.tracker in NETWORKS:
-        modules += ["track.trackers.seqtrack" if wildcards.tracker.startswith("seqtrack") else "track.trackers.reasoningtrack"]
-    else:
-        modules += ["track.trackers.classic"]
-    return code(*modules)
 
 
 rule train_tracker:
     input:
         index="results/{study}/data/tnllt.npz",
-        code=code("track.train"),
+        code=only(code("track.train"), *DUTRACK),
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
-    wildcard_constraints:
-        network="|".join(PARAMS.track.trained) or "none",
     log:
         "logs/{study}/train_tracker/{network}.log",
     benchmark:
         "benchmarks/{study}/train_tracker/{network}.tsv"
+    wildcard_constraints:
+        network="|".join(PARAMS.track.trained) or "none",
     threads: 1
     resources:
         mem_mb=3000,
@@ -68,52 +110,74 @@ rule train_tracker:
 
 rule fetch_checkpoint:
     input:
-        register="data/sources.yaml",
         code=code("data.fetch"),
     output:
-        checkpoint=directory("data/{study}/checkpoints/{network}"),
-        manifest="data/{study}/checkpoints/{network}.json",
-    wildcard_constraints:
-        network="|".join(PARAMS.track.checkpoints) or "none",
+        folder=directory("data/{study}/checkpoints/{source}"),
+        manifest="data/{study}/checkpoints/{source}.json",
     log:
-        "logs/{study}/fetch_checkpoint/{network}.log",
+        "logs/{study}/fetch_checkpoint/{source}.log",
     benchmark:
-        "benchmarks/{study}/fetch_checkpoint/{network}.tsv"
+        "benchmarks/{study}/fetch_checkpoint/{source}.tsv"
+    wildcard_constraints:
+        source="|".join([*PARAMS.track.checkpoints.values(), PARAMS.track.vocabulary]),
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=1000,
         runtime=240,
     params:
         run=env("data"),
-        source=lambda wildcards: PARAMS.track.checkpoints[wildcards.network],
+        parameters=parameters("data.fetch"),
     shell:
-        "{params.run} workflow_scripts.data.fetch --source {params.source:q} "
-        "--output {output.checkpoint:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.run} workflow_scripts.data.fetch --source {wildcards.source:q} --output {output.folder:q} "
+        "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+
+
+use rule fetch_checkpoint as fetch_published with:
+    output:
+        folder=directory("data/{study}/published/{source}"),
+        manifest="data/{study}/published/{source}.json",
+    log:
+        "logs/{study}/fetch_published/{source}.log",
+    benchmark:
+        "benchmarks/{study}/fetch_published/{source}.tsv"
+    wildcard_constraints:
+        source=PARAMS.track.published_source,
 
 
 rule convert_checkpoint:
     input:
-        checkpoint="data/{study}/checkpoints/{network}.json",
-        code=code("track.convert"),
+        checkpoint=lambda wildcards: f"data/{STUDY}/checkpoints/{PARAMS.track.checkpoints[wildcards.network]}.json",
+        words=lambda wildcards: (
+            f"data/{STUDY}/checkpoints/{PARAMS.track.vocabulary}.json"
+            if wildcards.network in READERS
+            else []
+        ),
+        code=only(code("track.convert"), *PLAIN, "/networks/"),
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
-    wildcard_constraints:
-        network="|".join(PARAMS.track.checkpoints) or "none",
     log:
         "logs/{study}/convert_checkpoint/{network}.log",
     benchmark:
         "benchmarks/{study}/convert_checkpoint/{network}.tsv"
+    wildcard_constraints:
+        network="|".join(PARAMS.track.checkpoints) or "none",
     threads: 1
     resources:
         mem_mb=8000,
         runtime=30,
     params:
         run=env("track"),
-        cased=lambda wildcards: "--cased" if PARAMS.track.cased else "",
+        folder=lambda wildcards, input: input.checkpoint.removesuffix(".json"),
+        words=lambda wildcards, input: (
+            ["--vocabulary", f"{input.words.removesuffix('.json')}/vocab.txt"]
+            if input.words
+            else []
+        ),
     shell:
-        "{params.run} workflow_scripts.track.convert --checkpoint data/{wildcards.study}/checkpoints/{wildcards.network} "
-        "--variant {wildcards.network} {params.cased} --output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "checkpoint=$(find {params.folder:q}/ -name '*.pth.tar' | head -n 1) && "
+        '{params.run} workflow_scripts.track.convert --checkpoint "$checkpoint" --variant {wildcards.network} {params.words:q} '
+        "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule run_tracker:
@@ -124,13 +188,13 @@ rule run_tracker:
     output:
         shard=directory("results/{study}/track/shards/{benchmark}/{tracker}/{shard}"),
         manifest="results/{study}/track/shards/{benchmark}/{tracker}/{shard}.json",
-    wildcard_constraints:
-        tracker="|".join(PARAMS.track.trackers),
-        shard=r"\d+",
     log:
         "logs/{study}/run_tracker/{benchmark}/{tracker}/{shard}.log",
     benchmark:
         "benchmarks/{study}/run_tracker/{benchmark}/{tracker}/{shard}.tsv"
+    wildcard_constraints:
+        tracker="|".join(PARAMS.track.trackers),
+        shard=r"\d+",
     threads: 1
     resources:
         mem_mb=lambda wildcards: 6000 if wildcards.tracker == "reasoningtrack" else 2000,
@@ -156,16 +220,16 @@ rule collect_results:
             shard=range(PARAMS.track.run.shards),
         ),
         index="results/{study}/data/{benchmark}.npz",
-        code=code("track.collect"),
+        code=only(code("track.collect")),
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",
-    wildcard_constraints:
-        tracker="|".join(PARAMS.track.trackers),
     log:
         "logs/{study}/collect_results/{benchmark}/{tracker}.log",
     benchmark:
         "benchmarks/{study}/collect_results/{benchmark}/{tracker}.tsv"
+    wildcard_constraints:
+        tracker="|".join(PARAMS.track.trackers),
     threads: 1
     resources:
         mem_mb=1000,
@@ -173,7 +237,9 @@ rule collect_results:
     params:
         run=env("track"),
         split=PARAMS.track.split,
-        shards=lambda wildcards, input: [path.removesuffix(".json") for path in input.shards],
+        shards=lambda wildcards, input: [
+            path.removesuffix(".json") for path in input.shards
+        ],
     shell:
         "{params.run} workflow_scripts.track.collect --index {input.index:q} --split {params.split} --shard {params.shards:q} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"
@@ -183,7 +249,7 @@ rule probe_language:
     input:
         weights="results/{study}/track/weights/dutrack.json",
         index="results/{study}/data/tnllt.npz",
-        code=code("track.language"),
+        code=only(code("track.language"), *DUTRACK),
     output:
         metrics="results/{study}/track/language.json",
         manifest="results/{study}/track/language.manifest.json",
@@ -210,18 +276,18 @@ rule probe_language:
 
 rule import_published:
     input:
-        archive="data/{study}/published/{tracker}.json",
+        archive=f"data/{{study}}/published/{PARAMS.track.published_source}.json",
         index="results/{study}/data/{benchmark}.npz",
-        code=code("track.published"),
+        code=only(code("track.published")),
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",
-    wildcard_constraints:
-        tracker="|".join(PARAMS.track.published) or "none",
     log:
         "logs/{study}/import_published/{benchmark}/{tracker}.log",
     benchmark:
         "benchmarks/{study}/import_published/{benchmark}/{tracker}.tsv"
+    wildcard_constraints:
+        tracker="|".join(PARAMS.track.published) or "none",
     threads: 1
     resources:
         mem_mb=2000,
@@ -229,8 +295,9 @@ rule import_published:
     params:
         run=env("track"),
         split=PARAMS.track.split,
+        archive=lambda wildcards, input: input.archive.removesuffix(".json"),
         name=lambda wildcards: PARAMS.track.published[wildcards.tracker],
     shell:
-        "{params.run} workflow_scripts.track.published --archive data/{wildcards.study}/published/{wildcards.tracker} "
+        "{params.run} workflow_scripts.track.published --archive {params.archive:q} "
         "--tracker {params.name:q} --index {input.index:q} --split {params.split} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"

@@ -29,7 +29,7 @@ class Augment(Section):
     template_gain: float = Field(
         0.0, ge=0, lt=1, description="brightness of templates that lost their colour: U(1 - value, 1 + value)"
     )
-    colourless_templates: float = Field(0.5, ge=0, le=1, description="all templates grey: the colour must come from the words")
+    colourless_templates: float = Field(0.6, ge=0, le=1, description="all templates grey: the colour must come from the words")
     colourless_first: float = Field(0.1, ge=0, le=1, description="the first template alone grey")
     empty_sentence: float = Field(0.1, ge=0, le=1, description="no sentence")
     look_alike: float = Field(
@@ -118,7 +118,11 @@ class Track(Section):
     trackers: list[str] = Field(description="trackers of the table, run here")
     trained: list[str] = Field(description="networks trained in the graph")
     checkpoints: dict[str, str] = Field(description="networks fetched: name to the source in data/sources.yaml")
-    published: dict[str, str] = Field(description="trackers whose authors' raw boxes are re-scored: name to the source")
+    vocabulary: str = Field("bert-base-uncased", description="source of the vocabulary that the fetched DUTracks read with")
+    published: dict[str, str] = Field(
+        description="trackers whose authors' raw boxes are re-scored: name to folder in the archive"
+    )
+    published_source: str = Field("tnllt-raw-results", description="source of that archive")
     train: Train = Field(Train(), description="training")
     run: Run = Field(Run(), description="running")
     reasoning: Reasoning = Field(Reasoning(), description="ReasoningTrack's rule")
