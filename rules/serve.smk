@@ -4,7 +4,7 @@
 rule check_server:
     input:
         model="results/{study}/grpo/model.json",
-        code=code("serve.check", "serve.transformers_server"),
+        code=code("serve.check", "serve.guard", "serve.transformers_server"),
     output:
         pair=directory("results/{study}/serve/pair"),
         manifest="results/{study}/serve/pair.json",

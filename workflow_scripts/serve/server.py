@@ -253,7 +253,7 @@ def free_port() -> int:
 def healthy(url: str) -> bool:
     """Whether /health answers 200."""
     try:
-        return httpx.get(f"{url}/health", timeout=2.0, trust_env=False).status_code == 200
+        return httpx.get(f"{url}/health", timeout=2.0, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 

@@ -69,10 +69,10 @@ class Model:
         if body.get("model") != self.name:
             raise Refused(404, f"The model `{body.get('model')}` does not exist. It is called {self.name}.")
         pictures: list[Image.Image] = []
-        messages = []
+        messages: list[dict[str, Any]] = []
         for message in body["messages"]:
             content = message["content"]
-            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
             said = []
             for part in parts:
                 if part["type"] == "image_url":
@@ -83,7 +83,7 @@ class Model:
                     said.append({"type": "image"})
                 else:
                     said.append({"type": "text", "text": part["text"]})
-            messages.append({"role": message["role"], "content": said})
+            messages.append({"role": str(message["role"]), "content": said})
         return Request(
             text=self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False),
             pictures=pictures,
@@ -104,7 +104,7 @@ class Model:
         prompt = inputs["input_ids"].shape[1]
         if first.temperature > 0:
             torch.manual_seed(first.seed or 0)
-            sampling = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
+            sampling: dict[str, Any] = {"do_sample": True, "temperature": first.temperature, "top_p": first.top_p, "top_k": 0}
         else:
             sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         output = self.model.generate(
