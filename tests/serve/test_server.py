@@ -18,7 +18,8 @@ from conftest import STUB, questions, servers, settings, stub
 from workflow_scripts.console import BadInput
 from workflow_scripts.serve import processes
 from workflow_scripts.serve.client import Client
-from workflow_scripts.serve.server import serving
+from workflow_scripts.serve.engines import Command
+from workflow_scripts.serve.server import file_stamps, owned, serving
 
 
 def test_a_server_is_ready_when_it_has_answered_and_gone_after_the_block(tmp_path: Path) -> None:
@@ -149,3 +150,27 @@ def test_a_model_folder_that_lacks_a_file_is_refused_before_anything_starts(tmp_
     with pytest.raises(BadInput, match=str(tmp_path)), serving(settings(), tmp_path, tmp_path / "log"):
         pass
     assert time.monotonic() - started < 1
+
+
+def test_a_server_is_not_started_again_on_a_model_that_has_changed(tmp_path: Path) -> None:
+    parameters, starts = settings(questions={"in_flight": 2}), []
+
+    def command(port: int) -> Command:
+        starts.append(port)
+        if len(starts) > 1:
+            raise BadInput("the model was changed while it was served.")
+        return Command([sys.executable, str(STUB), "--port", str(port), "--die-after", "1"])
+
+    with owned(command, parameters, "model-1", tmp_path / "log") as endpoint:
+        client = Client(endpoint, parameters)
+        with pytest.raises(BadInput, match="changed while it was served"):
+            client.ask(questions(2))
+        client.close(judge=False)
+
+
+def test_a_model_file_that_changes_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("weights")
+    before = file_stamps(tmp_path)
+    assert file_stamps(tmp_path) == before
+    (tmp_path / "model.safetensors").write_text("other weights")
+    assert file_stamps(tmp_path) != before
