@@ -12,6 +12,7 @@ so every sequence gets what it would get alone, up to rounding. The words of all
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -112,9 +113,13 @@ class SeqTrackTracker:
             outputs.append(Output(box=box, confidence=confidence, sentence=state.sentence))
         return self._update(new, outputs, frames), outputs
 
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """The chosen precision; fp32 leaves a caller's own autocast as it is."""
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+
     def _words(self, states: Sequence[State], images: Image) -> tuple[np.ndarray, np.ndarray]:
         """Words [B,4] in bins and their probabilities [B,4] of the search crops [B,S,S,3]."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             search = self.network.embed_search(crops.normalise(images, self.device))  # [B,N,D]
             groups = [[i for i, s in enumerate(states) if (s.newest is None) == folded] for folded in (True, False)]
             features = []
@@ -149,6 +154,6 @@ class SeqTrackTracker:
     @torch.inference_mode()
     def _template_tokens(self, frames: Sequence[Image], boxes: Sequence[Box]) -> list[Tensor]:
         images, _ = crops.crop_batch(frames, boxes, self.config.factor, self.config.image)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             tokens = self.network.embed_template(crops.normalise(images, self.device))
         return [t.clone() for t in tokens]  # a view would keep the whole batch's memory as long as any of its sequences
