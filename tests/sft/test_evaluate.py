@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import PIXELS
 
-from workflow_scripts import files, pairs
+from workflow_scripts import files, manifest, pairs
 from workflow_scripts.params.sft import Evaluate
 from workflow_scripts.sft import evaluate, rows
 
@@ -50,9 +50,11 @@ def test_metrics_say_how_many_pairs_and_what_was_answered(
 ) -> None:
     output = tmp_path / "metrics.json"
     values = ["--parameters", Evaluate(max_new_tokens=4).model_dump_json(), "--pixels", PIXELS.model_dump_json()]
-    monkeypatch.setattr("sys.argv", ["", "--model", str(base), "--dataset", str(dataset), "--output", str(output), *values])
+    places = ["--model", str(base), "--dataset", str(dataset), "--output", str(output), "--manifest", f"{output}.manifest"]
+    monkeypatch.setattr("sys.argv", ["", *places, *values])
     evaluate.main()
     metrics = files.read_json(output)
     assert metrics["pairs"] == 8 and len(metrics["examples"]) == 8
     assert set(metrics["heldout"]) == {"format", "decision", "words", "sentence"}
+    assert manifest.read(f"{output}.manifest")["facts"]["heldout"] == metrics["heldout"]
     assert metrics["heldout"]["format"] == 0.0  # a model that learnt nothing says nothing well-formed in four tokens

@@ -115,9 +115,8 @@ def main() -> None:
     files.write_json(flags.output, metrics)
     print(f"held out {seen}\nblanked  {blanked}")
     if flags.manifest:
-        manifest.write(
-            flags.manifest, [flags.output], settings.evaluate.model_dump(), facts={"heldout": seen, "blanked": blanked}
-        )
+        used = {"evaluate": settings.model_dump(), "pixels": pixels.model_dump()}
+        manifest.write(flags.manifest, [flags.output], used, flags.input, {"heldout": seen, "blanked": blanked})
 
 
 if __name__ == "__main__":
