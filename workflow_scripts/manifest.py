@@ -32,6 +32,8 @@ RECORDED = (
     "pandas",
 )
 
+SNAKEMAKES_OWN = ".snakemake_timestamp"  # put into every folder that a rule declares, after the manifest was written
+
 
 def summary(path: str | Path) -> dict[str, Any]:
     """``{"files", "bytes", "sha256"}`` of a file or a folder. BadInput if it does not exist."""
@@ -40,7 +42,7 @@ def summary(path: str | Path) -> dict[str, Any]:
         return {"files": 1, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if not path.is_dir():
         raise BadInput(f"{path} does not exist: run the node that makes it again.")
-    members = sorted(p for p in path.rglob("*") if p.is_file())
+    members = sorted(p for p in path.rglob("*") if p.is_file() and p.name != SNAKEMAKES_OWN)
     with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
         digests = list(pool.map(files.sha256, members))
     lines = "".join(f"{d}  {p.relative_to(path).as_posix()}\n" for d, p in zip(digests, members, strict=True))

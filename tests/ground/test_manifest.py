@@ -44,6 +44,11 @@ def test_any_change_of_a_folder_is_noticed(made, change):
         manifest.verify(made / "model.json")
 
 
+def test_what_snakemake_puts_into_a_folder_is_no_change(made):
+    (made / "model" / ".snakemake_timestamp").touch()
+    manifest.verify(made / "model.json")
+
+
 def test_a_missing_output_is_refused_by_name(tmp_path):
     with pytest.raises(BadInput, match="weights does not exist"):
         manifest.write(tmp_path / "m.json", [tmp_path / "weights"])

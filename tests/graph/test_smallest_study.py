@@ -1,0 +1,154 @@
+"""The whole graph, every node for real, at its smallest, in a path with a space and a letter outside ASCII.
+
+One run serves all tests of this file: they look at what it left, ask again, break things and ask once more.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workflow_scripts import manifest
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+CONFIG = "tests/graph/smallest.yaml"
+
+
+def call(folder, *command, **options):
+    """Run one of the base environment's programs in the clone, as from an activated shell."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **options)
+
+
+def ask(folder, *targets, flags=()):
+    """Snakemake on the smallest study. Options before the targets: a target after --configfile would be taken for a file."""
+    return call(folder, "snakemake", *targets, "--configfile", CONFIG, "--cores", "2", *flags)
+
+
+def planned(folder, *targets):
+    """Names of the rules that a dry run would start."""
+    ended = ask(folder, *targets, flags=("--dry-run",))
+    assert ended.returncode == 0, ended.stderr
+    return sorted(line.split()[1].rstrip(":") for line in ended.stdout.splitlines() if line.startswith(("rule ", "localrule ")))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A clone in which the smallest study has run once."""
+    folder = tmp_path_factory.mktemp("clone") / "my stüdy"
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    for name in subprocess.run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.split():
+        if (ROOT / name).is_file():  # what is changed but not committed yet is tested too
+            shutil.copy(ROOT / name, folder / name)
+    ended = ask(folder, "all")
+    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
+    return folder
+
+
+def table(folder):
+    """Rows of the study's table by tracker."""
+    with open(folder / "results" / "tnllt_table.csv", newline="") as handle:
+        return {row["tracker"]: row for row in csv.DictReader(handle)}
+
+
+def test_the_table_has_a_row_for_every_tracker(study):
+    rows = table(study)
+    assert set(rows) == {"static", "kcf", "csrt", "dutrack", "reasoningtrack"}
+    assert all(row["source"] == "run here" and int(row["sequences"]) == 2 for row in rows.values())
+    scores = [float(row["SR"]) for row in rows.values()]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_second_call_runs_no_job(study):
+    assert planned(study, "all") == []
+    ended = ask(study, "results/tnllt_table.csv")
+    assert ended.returncode == 0 and "Nothing to be done" in ended.stdout + ended.stderr
+
+
+def test_every_manifest_of_the_study_is_true(study):
+    found = [p for folder in ("data", "results") for p in (study / folder).rglob("*.json") if is_manifest(p)]
+    assert len(found) > 20
+    for path in found:
+        manifest.verify(path)
+
+
+def is_manifest(path):
+    """Whether a JSON file has a manifest's keys."""
+    value = json.loads(path.read_text())
+    return isinstance(value, dict) and {"outputs", "inputs", "parameters", "versions"} <= set(value)
+
+
+def test_touching_files_reruns_nothing(study):
+    for path in (study / "results" / "mini").rglob("*.json"):
+        os.utime(path)
+    assert planned(study, "all") == []
+
+
+def test_a_lost_folder_is_noticed_and_only_its_node_rebuilt(study):
+    before = table(study)
+    shutil.rmtree(study / "results" / "mini" / "track" / "raw" / "tnllt" / "static")
+    ended = ask(study, "results/mini/track/raw/tnllt/static")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert (ended.stdout + ended.stderr).count("rule collect_results:") == 1
+    assert "rule run_tracker:" not in ended.stdout + ended.stderr
+    assert ask(study, "all").returncode == 0
+    after = table(study)
+    assert {t: r["SR"] for t, r in before.items()} == {t: r["SR"] for t, r in after.items()}
+
+
+def test_a_changed_parameter_reruns_what_reads_it_and_what_follows(study):
+    ended = ask(study, "all", flags=("--dry-run", "--config", "report={mini: {figures: {dpi: 90}}}"))
+    text = ended.stdout + ended.stderr
+    assert ended.returncode == 0, text
+    assert "rule plot_scores:" in text
+    assert "rule train_tracker:" not in text and "rule score_trackers:" not in text
+
+
+def test_a_killed_run_finishes_when_asked_again(study):
+    before = table(study)
+    shutil.rmtree(study / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt")
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    command = ["snakemake", "results/mini/track/shards/tnllt/csrt/0", "--configfile", CONFIG, "--cores", "1"]
+    child = subprocess.Popen(
+        command, cwd=study, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(9)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    call(study, "snakemake", "--unlock", "--configfile", CONFIG)
+    assert ask(study, "all").returncode == 0
+    assert {t: r["SR"] for t, r in before.items()} == {t: r["SR"] for t, r in table(study).items()}
+
+
+def test_dvc_recomputes_nothing_after_a_finished_run_and_shows_metrics(study):
+    before = {p: p.stat().st_mtime_ns for p in (study / "results" / "mini").rglob("*") if p.is_file()}
+    (study / "profiles" / "default" / "config.yaml").open("a").write(f"configfile: {CONFIG}\n")
+    ended = call(study, "dvc", "repro")
+    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-4000:]
+    after = {p: p.stat().st_mtime_ns for p in (study / "results" / "mini").rglob("*") if p.is_file()}
+    assert {p.relative_to(study) for p in before if before[p] != after.get(p)} == set()
+    again = call(study, "dvc", "repro")
+    assert again.returncode == 0 and "Running stage" not in again.stdout
+    shown = call(study, "dvc", "metrics", "show", "--json")
+    assert shown.returncode == 0 and json.loads(shown.stdout)
+    assert call(study, "dvc", "plots", "show", "--out", "plots").returncode == 0
+
+
+def test_the_report_is_one_page_with_the_table_and_the_figures(study):
+    ended = ask(study, "all", flags=("--report", "report.html"))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    page = (study / "report.html").read_text(errors="ignore")
+    assert "tnllt_table.csv" in page and "Training" in page
+
+
+def test_nothing_of_the_study_is_left_running(study):
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert not [line for line in listed.splitlines() if str(study) in line and "pytest" not in line]
