@@ -37,7 +37,10 @@ def intersection_over_union(a: ArrayLike, b: ArrayLike) -> Boxes:
 
 
 def generalised_iou(a: ArrayLike, b: ArrayLike) -> Boxes:
-    """GIoU = IoU - (|C| - |U|) / |C| with C the enclosing box (Rezatofighi et al. 2019), elementwise over [..., 4]; -1 where C is empty."""
+    """GIoU = IoU - (|C| - |U|) / |C| with C the enclosing box (Rezatofighi et al. 2019), elementwise over [..., 4].
+
+    -1 where C is empty.
+    """
     intersection, union, p, q = _overlap(a, b)
     enclosing = np.prod(np.maximum(p[..., 2:], q[..., 2:]) - np.minimum(p[..., :2], q[..., :2]), axis=-1)
     iou = np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)

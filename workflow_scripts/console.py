@@ -61,15 +61,11 @@ def _bar(items: Iterable[Item], description: str, total: int | None) -> Iterator
 
 def _lines(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
     start = last = time.monotonic()
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if now - last >= LINE_EVERY_SECONDS or done == total:
             last = now
             rate = done / max(now - start, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if total else ""
-            print(
-                f"{description}: {done}{f'/{total}' if total else ''}, {rate:.3g}/s{left}", file=sys.stderr, flush=True
-            )
+            print(f"{description}: {done}{f'/{total}' if total else ''}, {rate:.3g}/s{left}", file=sys.stderr, flush=True)

@@ -22,9 +22,10 @@ class Prompt:
 
 
 _FORMAT = (
-    "You are a visual tracking assistant. Compare the two frames: the first shows the target that the sentence describes, the "
-    "second shows it later. Decide whether the sentence still fits, and give the sentence that fits the second frame. Answer in "
-    "the form <think>your reasoning</think><d>yes or no</d><answer>the sentence</answer>, where yes means that the sentence changes."
+    "You are a visual tracking assistant. Compare the two frames: the first shows the target that the sentence describes, "
+    "the second shows it later. Decide whether the sentence still fits, and give the sentence that fits the second frame. "
+    "Answer in the form <think>your reasoning</think><d>yes or no</d><answer>the sentence</answer>, where yes means that "
+    "the sentence changes."
 )
 _LOCATE = (
     "Given two images, you need to:\n"
@@ -34,7 +35,8 @@ _LOCATE = (
 )
 _THINK_FIRST = (
     "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. \n "
-    "The reasoning process MUST BE enclosed within <think> </think> tags. The final answer MUST BE put in <answer> </answer> tags. "
+    "The reasoning process MUST BE enclosed within <think> </think> tags. "
+    "The final answer MUST BE put in <answer> </answer> tags. "
 )
 
 PROMPTS = {

@@ -56,8 +56,8 @@ def page() -> str:
     lines = [
         "# Parameters",
         "",
-        "Every key of `params.yaml`, generated from the models in `workflow_scripts/params/`. A section holds what both studies",
-        "share, and `mini:` and `full:` what differs. An unknown key is refused with the nearest known name.",
+        "Every key of `params.yaml`, generated from the models in `workflow_scripts/params/`. A section holds what both",
+        "studies share, and `mini:` and `full:` what differs. An unknown key is refused with the nearest known name.",
         "",
         "`study` (mini or full) selects the numbers; `snakemake --config study=full` and `slurm/config.yaml` override it.",
     ]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         """
     )
-    ended = subprocess.run([sys.executable, "-c", script], cwd=os.getcwd(), env={**os.environ, "PYTHONPATH": os.getcwd()})
+    ended = subprocess.run([sys.executable, "-c", script], cwd=Path.cwd(), env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     assert ended.returncode == -signal.SIGKILL
     assert not target.exists()
 

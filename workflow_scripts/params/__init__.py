@@ -79,9 +79,7 @@ def validate(model: type[Model], value: Any, source: str) -> Model:
             hint = _nearest(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
             raise BadInput(f"{source}: unknown parameter {where}{hint}.") from None
         if first["type"] == "missing":
-            raise BadInput(
-                f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it)."
-            ) from None
+            raise BadInput(f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it).") from None
         raise BadInput(f"{source}: parameter {where} is {first['input']!r}: {first['msg']}.") from None
 
 
@@ -106,7 +104,7 @@ def read_tree(path: str | Path) -> dict[str, Any]:
 
 
 def section(flag: str | None, name: str, model: type[Model]) -> Model:
-    """A command's parameters: the JSON of its ``--parameters`` flag, or section `name` (e.g. ``track.train``) of params.yaml."""
+    """A command's parameters: the JSON of its ``--parameters`` flag, or section `name` (``track.train``) of params.yaml."""
     if flag is not None:
         try:
             value = json.loads(flag)

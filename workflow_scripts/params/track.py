@@ -27,7 +27,7 @@ class Augment(Section):
     flip: float = Field(0.5, ge=0, le=1, description="horizontal flip of all crops of a sample")
     gain: float = Field(0.3, ge=0, lt=1, description="brightness of a search crop: U(1 - value, 1 + value)")
     template_gain: float = Field(
-        0.0, ge=0, lt=1, description="brightness of templates that lost their colour: U(1 - value, 1 + value)"
+        0.4, ge=0, lt=1, description="brightness of templates that lost their colour: U(1 - value, 1 + value)"
     )
     colourless_templates: float = Field(0.6, ge=0, le=1, description="all templates grey: the colour must come from the words")
     colourless_first: float = Field(0.1, ge=0, le=1, description="the first template alone grey")
@@ -64,7 +64,7 @@ class Train(Section):
     giou: float = Field(2.0, ge=0, description="weight of the GIoU loss")
     l1: float = Field(5.0, ge=0, description="weight of the L1 loss")
     focal: float = Field(1.0, ge=0, description="weight of the focal loss")
-    alignment: float = Field(0.0, ge=0, description="weight of naming the target from the stem's feature (small network only)")
+    alignment: float = Field(1.0, ge=0, description="weight of naming the target from the stem's feature (small network only)")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints, from which a killed training resumes")
     in_memory: bool = Field(True, description="decode all frames once and keep them (the mini study's take 600 MB)")
     queue: int = Field(4, ge=1, description="batches that are cropped ahead")

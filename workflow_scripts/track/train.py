@@ -200,6 +200,8 @@ def build_network(p: Train, sentences: list[str]) -> tuple[DUTrack, Tokenizer]:
         config = replace(config, vocabulary_size=len(tokenise))
     else:
         tokenise = Tokenizer.from_file(p.vocabulary, config.cased)
+    if p.alignment and config.backbone != "small":
+        raise BadInput(f"{p.network} does not learn by alignment: set track.train.alignment to 0.")
     torch.manual_seed(p.seed)
     network = DUTrack(config)
     if p.initial:
