@@ -1,4 +1,4 @@
-"""The commands: both ways in give one answer, files say what the issue of every user asks, bad input ends in a sentence."""
+"""The commands: both ways in give one answer, files hold what they promise, bad input ends in a sentence."""
 
 import csv
 import json
