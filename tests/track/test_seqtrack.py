@@ -20,7 +20,8 @@ from workflow_scripts.track.trackers.seqtrack import SeqTrackTracker, State, Upd
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "seqtrack_b256.json").read_text())
-FRAMES = {"lasot": 5, "got10k_test": 8}  # of 19 and 8 recorded: about a second each on one core, two after an update
+# Of 19 and 8 recorded: about a second each on one core, two after an update. The others are taken as recorded.
+FRAMES = {"lasot": (1, 2, 3, 4), "got10k_test": (1, 2, 3, 7, 8)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,8 +120,13 @@ def test_boxes_words_and_confidences_are_the_recorded_ones(official: SeqTrack, d
 
     tracker.decode = decode
     states = started(tracker, [0])
-    for i, expected in enumerate(recorded["frames"][: FRAMES[dataset]], start=1):
+    for i, expected in enumerate(recorded["frames"][: FRAMES[dataset][-1]], start=1):
         frame, _ = recipe.render(i)
+        if i not in FRAMES[dataset]:
+            assert expected["updated"]
+            box = np.array(expected["box"])
+            states = [replace(states[0], frame=i, box=box, newest=tracker._template_tokens([frame], [box])[0])]
+            continue
         assert zlib.crc32(crops.crop(frame, states[0].box, 4.0, 256)[0].tobytes()) == expected["crop"]
         before = states[0].newest
         states, outputs = tracker.step(states, [frame])
