@@ -147,7 +147,7 @@ def main() -> None:
     p = params.section(arguments.parameters, "track.language", Language)
     chosen = [s for s in sequences.read_index(arguments.index, split=arguments.split) if not s.first_frame_only]
     runner.check_sequences(chosen)
-    tracker = load_tracker("dutrack", weights=arguments.weights, device=arguments.device)
+    tracker = load_tracker("dutrack", weights=arguments.weights, device=arguments.device, rows=arguments.batch)
     pick = pick_test(tracker.network, tracker.tokenizer, chosen, p.crops, p.seed, arguments.device)
     auc = sentence_auc(tracker, chosen, Run(batch=arguments.batch, device=arguments.device))
     result = verdict(pick, auc, p.gate)

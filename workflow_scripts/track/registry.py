@@ -32,6 +32,7 @@ def load_tracker(
     vocabulary: Path | str | None = None,
     describer: Describer | str | None = None,
     ask: Asker | None = None,
+    rows: int = 0,
     **options: Any,
 ) -> Tracker:
     """A ready tracker.
@@ -41,6 +42,8 @@ def load_tracker(
     vocabulary: file for networks that read; by default vocabulary.txt of the weights' folder.
     describer: ``(frames, sentences) -> sentences``; None or "off" keeps the given sentence. A DUTrack asks it every frame,
     reasoningtrack when its rule wants a new text.
+    rows: a DUTrack's forward passes always have this many rows, so that boxes depend on it alone and not on which sequences
+    happen to run together; 0 for as many as there are.
     ask: reasoningtrack's model, questions to answers (trackers.base.Asker).
     options: reasoningtrack's Rule by field (reproduce_paper, view, ...); SeqTrack's precision and compiled.
 
@@ -62,7 +65,7 @@ def load_tracker(
     network = network.to(device)
     if name.startswith("seqtrack"):
         return _seqtrack(network, name, benchmark, options)
-    return _dutrack(network, name, vocabulary or (folder and folder / "vocabulary.txt"), describer, ask, options)
+    return _dutrack(network, name, vocabulary or (folder and folder / "vocabulary.txt"), describer, ask, rows, options)
 
 
 def load_network(name: str, weights: Path | str | Mapping[str, Tensor] | None) -> tuple[nn.Module, Path | None]:
@@ -125,6 +128,7 @@ def _dutrack(
     vocabulary: Path | str | None,
     describer: Describer | None,
     ask: Asker | None,
+    rows: int,
     options: Mapping[str, Any],
 ) -> Tracker:
     from workflow_scripts.track.texts import Tokenizer
@@ -139,13 +143,13 @@ def _dutrack(
         )
     if name != "reasoningtrack":
         _refuse(options, name)
-        return DUTracker(network, tokenizer, describer)
+        return DUTracker(network, tokenizer, describer, rows)
     from workflow_scripts.track.trackers.reasoningtrack import ReasoningTracker, Rule
 
     if (ask is None) == (describer is None):
         raise BadInput("reasoningtrack needs a model to question: give either ask or a describer.")
     _refuse(set(options) - set(Rule.__dataclass_fields__), name)
-    return ReasoningTracker(DUTracker(network, tokenizer), ask, describer, replace(Rule(), **options))
+    return ReasoningTracker(DUTracker(network, tokenizer, rows=rows), ask, describer, replace(Rule(), **options))
 
 
 def _refuse(options: Any, name: str) -> None:

@@ -147,6 +147,7 @@ def main() -> None:
             device=p.device,
             vocabulary=arguments.vocabulary,
             ask=ask,
+            rows=p.batch,
             **options,
         )
         try:

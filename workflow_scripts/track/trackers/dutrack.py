@@ -6,7 +6,9 @@ of this frame around the new box. The memory holds uint8 crops; the stem's featu
 state, so that on average less than one template a frame is encoded. Frames that no later frame can choose are dropped.
 
 Sequences of one call may be at different frames: those with equally many templates and query tokens share a forward
-pass, so nothing is padded and every sequence gets what it would get alone, up to rounding.
+pass, so no token is padded and every sequence gets what it would get alone, up to rounding. With `rows` set, every pass
+has that many rows (the last one repeated): matrix products of one shape give a row the same bits whatever its neighbours
+are, so that boxes depend neither on the company a sequence runs in nor on where a killed run was resumed.
 """
 
 from __future__ import annotations
@@ -78,11 +80,12 @@ class DUTracker:
 
     lockstep = True
 
-    def __init__(self, network: DUTrack, tokenizer: Tokenizer, describer: Describer | None = None) -> None:
+    def __init__(self, network: DUTrack, tokenizer: Tokenizer, describer: Describer | None = None, rows: int = 0) -> None:
         self.network = network.eval()
         self.config = network.config
         self.tokenizer = tokenizer
         self.describer = describer
+        self.rows = rows
         if len(tokenizer) > self.config.vocabulary_size:
             raise ValueError(f"{len(tokenizer)} words in the vocabulary, {self.config.vocabulary_size} in the network")
         self.device = next(network.parameters()).device
@@ -135,13 +138,16 @@ class DUTracker:
         groups: dict[tuple[int, bool], list[int]] = {}
         for i, state in enumerate(states):
             groups.setdefault((len(features[i]), state.query is None), []).append(i)
-        for (_, first), members in groups.items():
+        passes = [(first, part) for (_, first), members in groups.items() for part in self._parts(members)]
+        for first, members in passes:
+            wanted, members = len(members), self._filled(members)
             templates = torch.stack([torch.stack(list(features[i].values())) for i in members])  # [b,T,Nz,D]
             query = None if first else torch.stack([states[i].query for i in members])  # [b,3,D]
             output = self.network(search[members], templates, texts[members], query)
             boxes, score, _ = decode(output, self.window)
-            fractions[members], scores[members] = boxes.float().cpu().numpy(), score.float().cpu().numpy()
-            for i, q in zip(members, output.query, strict=True):
+            members = members[:wanted]
+            fractions[members], scores[members] = boxes[:wanted].float().cpu().numpy(), score[:wanted].float().cpu().numpy()
+            for i, q in zip(members, output.query[:wanted], strict=True):
                 queries[i] = q.clone()
 
         mapped = crops.map_back(fractions, before, size, factors)
@@ -155,6 +161,15 @@ class DUTracker:
             boxes.append(box)
         return new, boxes, scores.tolist()
 
+    def _parts(self, members: list[Any]) -> list[list[Any]]:
+        """`members` in passes of at most `rows`; all in one without."""
+        size = self.rows or max(1, len(members))
+        return [members[i : i + size] for i in range(0, len(members), size)]
+
+    def _filled(self, members: list[Any]) -> list[Any]:
+        """`members` with the last one repeated until they are `rows`."""
+        return members + [members[-1]] * (self.rows - len(members))
+
     def _template_crop(self, frame: Image, box: Box) -> Image:
         return crops.crop(frame, box, self.config.template_factor, self.config.template_size)[0]
 
@@ -163,10 +178,10 @@ class DUTracker:
         wanted = [choose_memory(s.frame + 1, self.config.template_number) for s in states]
         missing = [(i, k) for i, s in enumerate(states) for k in wanted[i] if k not in s.features]
         found: dict[tuple[int, int], Tensor] = {}
-        if missing:
-            images = np.stack([states[i].memory[k] for i, k in missing])
+        for part in self._parts(missing):
+            images = np.stack([states[i].memory[k] for i, k in self._filled(part)])
             encoded = self.network.embed_template(crops.normalise(images, self.device))  # [M,Nz,D]
-            found = {key: feature.clone() for key, feature in zip(missing, encoded, strict=True)}
+            found |= {key: feature.clone() for key, feature in zip(part, encoded[: len(part)], strict=True)}
         return [{k: s.features[k] if k in s.features else found[i, k] for k in wanted[i]} for i, s in enumerate(states)]
 
     def _embed_texts(self, sentences: Sequence[str]) -> Tensor:
