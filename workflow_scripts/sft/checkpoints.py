@@ -44,9 +44,9 @@ def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def restore(base: Path, folder: Path) -> None:
-    """Copy every file of the base model but its weights into `folder`."""
+    """Copy every file of the base model but its weights into `folder`; dot files are other tools' marks."""
     for path in sorted(base.iterdir()):
-        if path.is_file() and not is_weights(path):
+        if path.is_file() and not is_weights(path) and not path.name.startswith("."):
             shutil.copy2(path, folder / path.name)
 
 
