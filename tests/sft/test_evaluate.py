@@ -8,22 +8,31 @@ import numpy as np
 import pytest
 from conftest import PIXELS
 
-from workflow_scripts import files, manifest, pairs
+from workflow_scripts import files, manifest
 from workflow_scripts.params.sft import Evaluate
 from workflow_scripts.sft import evaluate, rows
+
+FULL = {"format": 1.0, "decision": 1.0, "words": 1.0, "sentence": 1.0}
 
 
 def test_every_right_answer_has_full_marks(dataset: Path) -> None:
     for row in files.read_json(dataset / "heldout.json"):
-        assert evaluate.score(row, rows.response(row)) == pairs.Score(1, 1, 1, 1)
+        assert evaluate.score(row, rows.response(row)) == FULL
 
 
 def test_a_published_row_is_scored_by_its_own_answer() -> None:
     row = {"output": "<think>a</think><d>yes</d>\n<answer>Toy dog, shifted left</answer>"}
-    assert evaluate.score(row, "<think>b</think><d>yes</d><answer>toy dog shifted left</answer>") == pairs.Score(1, 1, 1, 1)
+    assert evaluate.score(row, "<think>b</think><d>yes</d><answer>toy dog shifted left</answer>") == FULL
     partly = evaluate.score(row, "<think>b</think><d>no</d><answer>toy dog</answer>")
-    assert (partly.format, partly.decision, partly.words, partly.sentence) == (1, 0, 0.5, 0)
-    assert evaluate.score(row, "toy dog") == pairs.Score(0, 0, 0, 0)
+    assert partly == {"format": 1, "decision": 0, "words": 0.5, "sentence": 0}
+    assert set(evaluate.score(row, "toy dog").values()) == {0.0}
+
+
+def test_a_box_is_scored_by_its_overlap() -> None:
+    row = {"messages": [{"role": "user", "content": "where"}, {"role": "assistant", "content": "[0,0,10,10]"}]}
+    assert evaluate.score(row, "[0, 0, 10, 10]") == {"format": 1.0, "iou": 1.0}
+    assert evaluate.score(row, "[5,0,15,10]")["iou"] == pytest.approx(1 / 3)
+    assert evaluate.score(row, "over there") == {"format": 0.0, "iou": 0.0}
 
 
 def test_the_control_hides_the_second_frame_and_only_that(base: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Verb: what the fine-tuned model answers to held-out pairs, decoded greedily; and to the same with the second frame blanked.
 
 The blanked control tells seeing from guessing: a model that answers as well without the second frame has learnt the sentences.
-Rendered pairs are scored by their attributes (workflow_scripts.pairs); published rows by their own answer.
+Rendered pairs are scored by their attributes (workflow_scripts.pairs); published rows by their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workflow_scripts import answers, console, files, images, manifest, pairs, params
+from workflow_scripts import answers, boxes, console, files, images, manifest, pairs, params
 from workflow_scripts.params.sft import Evaluate, Pixels
 from workflow_scripts.sft import rows
 from workflow_scripts.sft.rows import Row
@@ -23,15 +23,24 @@ from workflow_scripts.sft.rows import Row
 SHOWN = 8  # answers kept in the metrics file
 
 
-def score(row: Row, text: str) -> pairs.Score:
-    """Marks of one answer; without known attributes, `words` is the share of the reference's words that are said."""
+def score(row: Row, text: str) -> dict[str, float]:
+    """Marks of one answer, each in 0..1; a row whose own answer is a box (R1-Track) is marked by the overlap with it.
+
+    Without known attributes, `words` is the share of the reference's words that are said.
+    """
     if "before" in row:
-        return pairs.score(text, pairs.Target(**row["before"]), pairs.Target(**row["after"]))
+        return asdict(pairs.score(text, pairs.Target(**row["before"]), pairs.Target(**row["after"])))
+    if (right_box := answers.parse_box(rows.response(row))) is not None:
+        box = answers.parse_box(text)
+        both = [boxes.xyxy_to_xywh(np.array(b)) for b in (box, right_box)] if box else None
+        overlap = float(boxes.intersection_over_union(*both)) if both else 0.0
+        return {"format": float(box is not None), "iou": overlap}
     said, right = answers.parse(text), answers.parse(rows.response(row))
     if not said.well_formed or not right.well_formed:
-        return pairs.Score(float(said.well_formed), 0.0, 0.0, 0.0)
-    words, wanted = ({w.strip(".,") for w in a.sentence.casefold().split()} for a in (said, right))  # type: ignore[union-attr]
-    return pairs.Score(1.0, float(said.decision == right.decision), len(words & wanted) / len(wanted), float(words == wanted))
+        return asdict(pairs.Score(float(said.well_formed), 0.0, 0.0, 0.0))
+    words, wanted = ({w.strip(".,") for w in (a.sentence or "").casefold().split()} for a in (said, right))
+    decision = float(said.decision == right.decision)
+    return asdict(pairs.Score(1.0, decision, len(words & wanted) / len(wanted), float(words == wanted)))
 
 
 def messages(row: Row) -> list[dict[str, Any]]:
@@ -83,7 +92,7 @@ def marks(decoder: Decoder, heldout: Sequence[Row], blank_second: bool) -> tuple
     name = "second frame blanked" if blank_second else "as they are"
     for at in console.progress(range(0, len(heldout), size), f"held-out pairs, {name}"):
         texts += decoder.answer(heldout[at : at + size], blank_second)
-    scores = [asdict(score(row, text)) for row, text in zip(heldout, texts, strict=True)]
+    scores = [score(row, text) for row, text in zip(heldout, texts, strict=True)]
     return {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}, texts
 
 
