@@ -24,12 +24,20 @@ def config(dataset, tmp_path_factory) -> dict:
     model.mkdir()
     tiny_model.build(TinyModel(), model)
     small = {"steps": 2, "save_every": 1, "prompts_per_step": 2, "generations": 2, "max_completion_length": 8}
+    small |= {"warmup_steps": 0, "learning_rate": 1e-2}
     return configure.configure(section("mini", trl=small), str(model), str(dataset), ROOT, "grpo")
 
 
-def test_a_killed_run_continues_and_ends_in_easyr1s_layout(config, tmp_path, monkeypatch):
+def pay_for_letters(inputs, **_):
+    """A reward that differs between any two answers."""
+    return [{"overall": (sum(i["response"].encode()) % 101) / 101} for i in inputs]
+
+
+def test_a_killed_run_continues_to_the_same_weights_in_easyr1s_layout(config, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     save = trl_engine.Run.save
+    # an untrained model would earn zero for everything and learn nothing
+    monkeypatch.setattr(trl_engine.rewards, "compute_score", pay_for_letters)
 
     def killed_at_two(self, model, step, value):
         if step == 2:
@@ -50,9 +58,16 @@ def test_a_killed_run_continues_and_ends_in_easyr1s_layout(config, tmp_path, mon
     checkpoints.check_seal(step)
     assert (step.number, len(step.shards)) == (2, 2)
     assert not (folder / "trainer").exists()
-    facts = merge.merge(step, tmp_path / "model", Merge())
-    assert facts["dtype"] == "float32"
+    assert merge.merge(step, tmp_path / "model", Merge())["dtype"] == "float32"
     assert train.metrics(log, "noised")["steps"] == 2
+
+    # the same as if nobody had killed it, bit by bit (one rank: quicker)
+    train.train({**config, "shards": 1}, tmp_path / "uninterrupted")
+    merge.merge(checkpoints.select(tmp_path / "uninterrupted"), tmp_path / "other", Merge())
+    start, one, other = (
+        files.sha256(f / "model.safetensors") for f in (Path(config["model"]), tmp_path / "model", tmp_path / "other")
+    )
+    assert one == other != start
 
 
 def test_a_run_with_another_configuration_does_not_continue_this_one(tmp_path):

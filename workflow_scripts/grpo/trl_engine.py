@@ -196,7 +196,10 @@ class Run:
             return
         processor = AutoProcessor.from_pretrained(self.start, padding_side="left", local_files_only=True)
         processor.tokenizer.padding_side = "left"
-        model = AutoModelForImageTextToText.from_pretrained(self.start, dtype=torch.float32, local_files_only=True)
+        earlier = self.folder / "trainer" / f"checkpoint-{done}" if done else None
+        # an earlier attempt's weights are loaded here: the trainer's own loading knows only in-memory names, finds none of
+        # the published ones that it has saved, and would continue from the start model with a warning
+        model = AutoModelForImageTextToText.from_pretrained(earlier or self.start, dtype=torch.float32, local_files_only=True)
         for name in ("temperature", "top_p", "top_k"):
             setattr(model.generation_config, name, None)
         if done:
@@ -226,8 +229,7 @@ class Run:
             callbacks=[_recorder(self, processor)],
         )
         trainer.remove_callback(PrinterCallback)
-        earlier = str(self.folder / "trainer" / f"checkpoint-{done}") if done else None
-        trainer.train(resume_from_checkpoint=earlier)
+        trainer.train(resume_from_checkpoint=str(earlier) if earlier else None)
         if trainer.state.global_step < arguments["max_steps"]:
             raise BadInput(f"training ended at step {trainer.state.global_step} of {arguments['max_steps']}: read the log.")
         if checkpoints.select(self.folder).number != arguments["max_steps"]:
