@@ -189,7 +189,8 @@ rule run_tracker:
         shard=directory("results/{study}/track/shards/{benchmark}/{tracker}/{shard}"),
         manifest="results/{study}/track/shards/{benchmark}/{tracker}/{shard}.json",
     log:
-        "logs/{study}/run_tracker/{benchmark}/{tracker}/{shard}.log",
+        run="logs/{study}/run_tracker/{benchmark}/{tracker}/{shard}.log",
+        server="logs/{study}/run_tracker/{benchmark}/{tracker}/{shard}.server.log",
     benchmark:
         "benchmarks/{study}/run_tracker/{benchmark}/{tracker}/{shard}.tsv"
     wildcard_constraints:
@@ -209,8 +210,8 @@ rule run_tracker:
     shell:
         "{params.run} workflow_scripts.track.run --tracker {wildcards.tracker} --index {input.index:q} "
         "--benchmark {wildcards.benchmark} --split {params.split} --shard {wildcards.shard} --shards {params.shards} "
-        "{params.flags:q} --parameters {params.parameters:q} "
-        "--output {output.shard:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.flags:q} --server-log {log.server:q} --parameters {params.parameters:q} "
+        "--output {output.shard:q} --manifest {output.manifest:q} > {log.run:q} 2>&1"
 
 
 rule collect_results:

@@ -182,3 +182,11 @@ def test_collected_shards_hold_every_sequence_once(index, tmp_path):
         collect.collect([tmp_path / "0"], chosen, tmp_path / "raw")
     with pytest.raises(BadInput, match="is in 2 shards"):
         collect.collect([tmp_path / "0", tmp_path / "0", tmp_path / "1"], chosen, tmp_path / "raw")
+
+
+def test_a_questioning_tracker_without_a_model_is_refused_before_any_work(index, tmp_path):
+    flags = ["--tracker", "reasoningtrack", "--weights", str(index), "--reasoning-parameters", "{}"]
+    flags += ["--server-parameters", '{"engine": "vllm", "pixels": {"min_pixels": 3136, "max_pixels": 4704}}']
+    done = subprocess.run([*command(index, tmp_path / "out"), *flags], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: reasoningtrack questions a language model: name its folder with --server-model.\n"

@@ -13,7 +13,7 @@ import torch
 from workflow_scripts import images, manifest, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.track import Train
-from workflow_scripts.track import load_tracker, sampler, train
+from workflow_scripts.track import load_tracker, runner, sampler, train
 
 TINY = Train(steps=12, batch=4, learning_rate=2e-3, warm_up=2, checkpoint_every=3, alignment=1.0)
 
@@ -60,6 +60,16 @@ def test_the_folder_loads_as_a_tracker_and_its_manifest_holds(trained):
     for frame in frames[1:]:
         states, outputs = tracker.step(states, [frame])
     assert np.isfinite(outputs[0].box).all()
+
+
+def test_boxes_do_not_depend_on_which_sequences_run_together(trained, tmp_path):
+    index, weights = trained
+    tracker = load_tracker("dutrack", weights=weights, rows=3)
+    chosen = sequences.read_index(index)
+    for name, together in (("all", chosen), ("some", chosen[1::2][::-1])):
+        assert runner.run_sequences(tracker, together, tmp_path / name, batch=3) == {}
+    for s in chosen[1::2]:
+        assert (tmp_path / "some" / f"{s.name}.txt").read_bytes() == (tmp_path / "all" / f"{s.name}.txt").read_bytes()
 
 
 def test_a_training_killed_on_the_way_resumes_and_ends_in_the_same_weights(trained, tmp_path):

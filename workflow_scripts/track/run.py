@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="sequences in lockstep (default: track.run.batch)")
     parser.add_argument("--device", help="cpu or cuda (default: track.run.device)")
     parser.add_argument("--server-model", type=Path, help="reasoningtrack: folder of the merged model")
+    parser.add_argument("--server-log", type=Path, help="reasoningtrack: the server's log (default: beside the output)")
     parser.add_argument("--server-parameters", help="reasoningtrack: section serve as JSON (default: params.yaml)")
     parser.add_argument("--reasoning-parameters", help="reasoningtrack: section track.reasoning as JSON (default: params.yaml)")
     parser.add_argument("--parameters", help="track.run as JSON (default: params.yaml)")
@@ -138,7 +139,8 @@ def main() -> None:
         identity |= {"serve": settings.model_dump(mode="json"), "reasoning": options}
         identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
     folder = unfinished(arguments.output, identity)
-    trace, log = folder / "answers.jsonl", arguments.output.with_name(f"{arguments.output.name}.server.log")
+    trace = folder / "answers.jsonl"
+    log = arguments.server_log or arguments.output.with_name(f"{arguments.output.name}.server.log")
     with questions(arguments.tracker, arguments.server_model, settings, trace, log) as ask:
         tracker = load_tracker(
             arguments.tracker,
