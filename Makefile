@@ -15,6 +15,7 @@ setup: .venv/complete  ## make the base environment in .venv
 
 table: setup  ## run the mini study on this machine's CPU and print the table
 	@source .venv/bin/activate && snakemake results/tnllt_table.csv
+	@$(IN_ENV) score -- python -m workflow_scripts.score.table --show results/tnllt_table.csv
 
 test: setup check  ## pass the tests: every stage in its own environment, then the whole graph at its smallest
 	@failed=""; \

@@ -56,8 +56,8 @@ def device():
 
 
 def show_table():
-    """Print the table in readable form, if there is one."""
+    """Print the table in readable form, if there is one. `make table` prints it itself, also when nothing was to be done."""
     table = Path("results/tnllt_table.csv")
-    if table.exists():
+    if table.exists() and "MAKELEVEL" not in os.environ:
         command = f"{env('score')} workflow_scripts.score.table --show {table}"
         subprocess.run(command.split(), check=False)
