@@ -31,7 +31,7 @@ check: setup  ## formatting, lint, architecture
 	@.venv/bin/lint-imports --no-cache | tail -n 4
 
 format:  ## put code and rules into their standard form
-	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet . && .venv/bin/snakefmt --quiet Snakefile rules
+	@.venv/bin/ruff format --quiet . && .venv/bin/ruff check --fix --quiet . && .venv/bin/snakefmt Snakefile rules
 
 clean:  ## remove what the mini study made (environments stay in their cache)
 	rm -rf data/mini results/mini results/tnllt_table.csv logs/mini benchmarks/mini

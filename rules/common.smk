@@ -19,7 +19,9 @@ except BadInput as error:
     sys.exit(f"error: {error}")
 
 STUDY = PARAMS.study
-PARAMETER_NAMES = {}  # text of a `parameters` value -> its name, read by workflow_scripts.graph for dvc.yaml
+PARAMETER_NAMES = (
+    {}
+)  # text of a `parameters` value -> its name, read by workflow_scripts.graph for dvc.yaml
 
 
 def parameters(name):
@@ -41,7 +43,11 @@ def code(*modules):
 def env(name):
     """Start of a command in the stage's environment; the full study takes the GPU lock where there is one."""
     gpu = f"{name}-gpu"
-    chosen = gpu if STUDY == "full" and Path(workflow.basedir, "envs", f"{gpu}.lock").exists() else name
+    chosen = (
+        gpu
+        if STUDY == "full" and Path(workflow.basedir, "envs", f"{gpu}.lock").exists()
+        else name
+    )
     return f"python -m workflow_scripts.in_env {chosen} -- python -m"
 
 
