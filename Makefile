@@ -41,5 +41,5 @@ clean:  ## remove what the mini study made (environments stay in their cache)
 	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11 is missing: install it, or say where it is with PYTHON=/path/to/python3.11"; exit 1; }
 	"$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' envs/base.lock)"
-	.venv/bin/python -m uv pip sync --quiet --require-hashes --python .venv/bin/python envs/base.lock
+	.venv/bin/python -m uv pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python envs/base.lock
 	@touch .venv/complete
