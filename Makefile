@@ -4,9 +4,11 @@ SHELL := bash
 .DELETE_ON_ERROR:
 PYTHON ?= python3.11
 STAGES := data sft grpo serve track score report
+SUITES := graph serve grpo track sft score data report ground
 IN_ENV := .venv/bin/python -m workflow_scripts.in_env
 
-.PHONY: help setup table test check format clean
+.PHONY: help setup table test check format clean $(addprefix test-,$(SUITES))
+
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,14 +19,14 @@ table: setup  ## run the mini study on this machine's CPU and print the table
 	@source .venv/bin/activate && snakemake results/tnllt_table.csv
 	@$(IN_ENV) score -- python -m workflow_scripts.score.table --show results/tnllt_table.csv
 
-test: setup check  ## pass the tests: every stage in its own environment, then the whole graph at its smallest
-	@failed=""; \
-	.venv/bin/python -m pytest -q tests/ground || failed="$$failed ground"; \
-	for stage in $(STAGES); do \
-	    echo "== $$stage"; $(IN_ENV) $$stage -- python -m pytest -q tests/$$stage || failed="$$failed $$stage"; \
-	done; \
-	echo "== graph"; .venv/bin/python -m pytest -q tests/graph || failed="$$failed graph"; \
-	if [ -n "$$failed" ]; then echo "tests failed in:$$failed"; exit 1; fi
+test: setup check  ## pass the tests: every stage in its own environment, and the whole graph at its smallest
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target $(addprefix test-,$(SUITES))
+
+test-ground test-graph: test-%:
+	@echo "== $*"; .venv/bin/python -m pytest -q tests/$*
+
+$(addprefix test-,$(STAGES)): test-%:
+	@echo "== $*"; $(IN_ENV) $* -- python -m pytest -q tests/$*
 
 check: setup  ## formatting, lint, architecture
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/snakefmt --check Snakefile rules 2>&1 | tail -n 3

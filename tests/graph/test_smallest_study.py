@@ -105,7 +105,7 @@ def test_a_lost_folder_is_noticed_and_only_its_node_rebuilt(study):
 
 
 def test_a_changed_parameter_reruns_what_reads_it_and_what_follows(study):
-    ended = ask(study, "all", flags=("--dry-run", "--config", "report={mini: {figures: {dpi: 90}}}"))
+    ended = ask(study, "all", flags=("--dry-run", "--config", "report={mini: {figures: {dots: 90}}}"))
     text = ended.stdout + ended.stderr
     assert ended.returncode == 0, text
     assert "rule plot_scores:" in text
