@@ -9,7 +9,6 @@ IN_ENV := .venv/bin/python -m workflow_scripts.in_env
 
 .PHONY: help setup table test check format clean $(addprefix test-,$(SUITES))
 
-
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 

@@ -74,18 +74,19 @@ class Server:
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         rest = body[start:]
-        handler.send_response(code)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(rest)))
-        handler.end_headers()
+        promised = len(rest)
         if self.broken:
             self.broken -= 1
             rest = rest[: len(rest) // 2]
             handler.close_connection = True
         if path == "stalls":
             rest = rest[:100]
-        self.requests.append((path, asked, len(rest)))
+        self.requests.append((path, asked, len(rest)))  # before the first byte: the client may be done before the last
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(promised))
+        handler.end_headers()
         try:
             for offset in range(0, len(rest), 1 << 16):
                 handler.wfile.write(rest[offset : offset + (1 << 16)])
