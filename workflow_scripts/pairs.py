@@ -123,10 +123,10 @@ def views(seed: int, count: int, bare: float = 0.0, size: int = SIZE) -> list[Pa
     return drawn
 
 
-def mixture(seed: int, count: int, share: float, bare: float = 0.0) -> list[Pair]:
+def mixture(seed: int, count: int, share: float) -> list[Pair]:
     """`count` pairs, the last `share` of them views."""
     viewed = round(share * count)
-    return samples(seed, count - viewed) + views(seed, viewed, bare)
+    return samples(seed, count - viewed) + views(seed, viewed)
 
 
 def sample_view(generator: np.random.Generator, canvas: np.ndarray, bare: float = 0.0, size: int = SIZE) -> Pair:
