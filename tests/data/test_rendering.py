@@ -9,7 +9,8 @@ import pytest
 
 from workflow_scripts import images
 from workflow_scripts.data import packing, render
-from workflow_scripts.data.rendering import attributes, scene, sprites
+from workflow_scripts.data.rendering import attributes, scene
+from workflow_scripts.drawing import sprites
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(dataset, small, tmp_path):

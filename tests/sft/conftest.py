@@ -48,12 +48,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 training and 8 held-out pairs. Tests that change files copy the folder first."""
+    """24 training pairs, 6 of them views; 8 held-out pairs and 4 views. Tests that change files copy the folder first."""
     from workflow_scripts.sft import annotations
 
     folder = tmp_path_factory.mktemp("data") / "sft"
     folder.mkdir()
-    annotations.render(Annotations(train=24, heldout=8), folder)
+    annotations.render(Annotations(train=24, views=0.25, heldout=8, heldout_views=4), folder)
     return folder
 
 

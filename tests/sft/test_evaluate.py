@@ -64,6 +64,7 @@ def test_metrics_say_how_many_pairs_and_what_was_answered(
     evaluate.main()
     metrics = files.read_json(output)
     assert metrics["pairs"] == 8 and len(metrics["examples"]) == 8
+    assert metrics["views"]["pairs"] == 4 and metrics["views"].keys() == metrics.keys() - {"views"}
     assert set(metrics["heldout"]) == {"format", "decision", "words", "sentence"}
     assert manifest.read(f"{output}.manifest")["facts"]["heldout"] == metrics["heldout"]
     assert metrics["heldout"]["format"] == 0.0  # a model that learnt nothing says nothing well-formed in four tokens

@@ -43,7 +43,7 @@ def test_paths_are_put_under_the_root_and_the_file_is_registered(source: Path, t
     assert len(listed) == 24 and all(Path(path).is_file() for row in listed for path in row["images"])
     entry = files.read_json(tmp_path / "out" / "dataset_info.json")[NAME]
     assert entry["file_name"] == f"{NAME}.json" and entry["columns"]["images"] == "images"
-    assert report["heldout_rows"] == 8 and report["labels"] == "No label was changed."
+    assert report["heldout_rows"] == 12 and report["labels"] == "No label was changed."
 
 
 def test_a_row_whose_image_is_missing_is_refused_with_its_file_and_number(source: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Row:
 def rendered(parameters: Pairs, validation: bool) -> Iterator[Row]:
     """Rendered pairs; validation pairs come from the next seed."""
     count = parameters.validation if validation else parameters.train
-    for at, pair in enumerate(pairs.samples(parameters.seed + validation, count)):
+    for at, pair in enumerate(pairs.mixture(parameters.seed + validation, count, parameters.views)):
         names = tuple(f"{'val' if validation else 'train'}/{at:05d}_{side}.png" for side in (1, 2))
         attributes = {"before": asdict(pair.before), "after": asdict(pair.after)}
         yield Row(pair.frames, names, Truth(pair.before.sentence, pair.boxes, ("", ""), attributes))  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ class Pairs(Section):
     )
     prompt: str = Field("reasoningtrack", description="prompt of every row, by its name in workflow_scripts.prompts")
     train: int = Field(400, ge=1, description="training pairs")
+    views: float = Field(0.0, ge=0, le=1, description="rendered: share of views among them and among the validation pairs")
     validation: int = Field(128, ge=1, description="validation pairs, of other sequences or another seed")
     seed: int = Field(20_000, description="seed of the sampling; the SFT rows have another")
     longest_gap: int = Field(0, ge=0, description="most frames between the two of a pair; 0 is any distance")

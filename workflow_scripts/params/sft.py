@@ -45,7 +45,10 @@ class Annotations(Section):
     """Where the annotation files and their images come from."""
 
     train: int = Field(1000, ge=0, description="pairs to render for training (mini); 0: fetch the published files (full)")
+    views: float = Field(0.0, ge=0, le=1, description="share of them that are views of a target as a tracker crops it")
+    bare: float = Field(0.0, ge=0, le=1, description="share of those that are asked without the colour: they teach to look")
     heldout: int = Field(512, ge=0, description="held-out pairs to render (mini)")
+    heldout_views: int = Field(0, ge=0, description="held-out views to render (mini); they are scored by themselves")
     seed: int = Field(7, description="seed of the rendered pairs")
     sources: list[str] = Field([], description="full: names in data/sources.yaml to fetch")
 

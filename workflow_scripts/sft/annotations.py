@@ -37,11 +37,14 @@ def row(pair: pairs.Pair, number: int, part: str, folder: Path) -> dict[str, Any
 
 def render(settings: Annotations, folder: Path) -> None:
     """Render training and held-out pairs; held-out rows also carry the attributes and boxes of both frames."""
-    drawn = pairs.samples(settings.seed, settings.train + settings.heldout)
-    train = [row(pair, number, "train", folder) for number, pair in enumerate(drawn[: settings.train], start=1)]
+    viewed = round(settings.views * settings.train)
+    drawn = pairs.samples(settings.seed, settings.train - viewed + settings.heldout)
+    shown = drawn[: settings.train - viewed] + pairs.views(settings.seed, viewed, settings.bare)
+    train = [row(pair, number, "train", folder) for number, pair in enumerate(shown, start=1)]
     files.write_json(folder / f"{RENDERED}.json", train)
     heldout = []
-    for number, pair in enumerate(drawn[settings.train :], start=1):
+    asked = drawn[settings.train - viewed :] + pairs.views(settings.seed + 1, settings.heldout_views)
+    for number, pair in enumerate(asked, start=1):
         known = {"before": asdict(pair.before), "after": asdict(pair.after), "boxes": pair.boxes.round(3).tolist()}
         heldout.append(row(pair, number, "heldout", folder) | known)
     files.write_json(folder / "heldout.json", heldout)

@@ -1,7 +1,8 @@
 """Verb: what the fine-tuned model answers to held-out pairs, decoded greedily; and to the same with the second frame blanked.
 
 The blanked control tells seeing from guessing: a model that answers as well without the second frame has learnt the sentences.
-Rendered pairs are scored by their attributes (workflow_scripts.pairs); published rows by their own.
+Rendered pairs are scored by their attributes (workflow_scripts.pairs), those that are views by themselves; published rows by
+their own answers.
 """
 
 from __future__ import annotations
@@ -96,6 +97,22 @@ def marks(decoder: Decoder, heldout: Sequence[Row], blank_second: bool) -> tuple
     return {key: round(float(np.mean([s[key] for s in scores])), 4) for key in scores[0]}, texts
 
 
+def measure(decoder: Decoder, heldout: Sequence[Row]) -> dict[str, Any]:
+    """Marks of the answers to the pairs as they are and with the second frame blanked, and some of the answers."""
+    seen, texts = marks(decoder, heldout, blank_second=False)
+    blanked, _ = marks(decoder, heldout, blank_second=True)
+    shown = [
+        {"asked": rows.question(row).replace(rows.IMAGE, ""), "answered": text, "right": rows.response(row)}
+        for row, text in list(zip(heldout, texts, strict=True))[:SHOWN]
+    ]
+    return {"pairs": len(heldout), "heldout": seen, "second_frame_blanked": blanked, "examples": shown}
+
+
+def is_view(row: Row) -> bool:
+    """Whether a rendered row shows a view, whose targets have no place."""
+    return "before" in row and not row["before"]["place"]
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -113,19 +130,17 @@ def main() -> None:
     if not heldout:
         raise console.BadInput(f"{flags.dataset}/heldout.json is empty: raise sft.runs.*.rows.heldout and rewrite again.")
     decoder = Decoder(flags.model, pixels, settings)
-    seen, texts = marks(decoder, heldout, blank_second=False)
-    blanked, _ = marks(decoder, heldout, blank_second=True)
-    asked = [rows.question(row).replace(rows.IMAGE, "") for row in heldout[:SHOWN]]
-    shown = [
-        {"asked": question, "answered": text, "right": rows.response(row)}
-        for question, text, row in zip(asked, texts, heldout, strict=False)
-    ]
-    metrics = {"pairs": len(heldout), "heldout": seen, "second_frame_blanked": blanked, "examples": shown}
+    views = [row for row in heldout if is_view(row)]
+    metrics = measure(decoder, [row for row in heldout if not is_view(row)])
+    metrics |= {"views": measure(decoder, views)} if views else {}
     files.write_json(flags.output, metrics)
-    print(f"held out {seen}\nblanked  {blanked}")
+    for kind, measured in [("", metrics), *([("views ", metrics["views"])] if views else [])]:
+        print(f"{kind}held out {measured['heldout']}\n{kind}blanked  {measured['second_frame_blanked']}")
     if flags.manifest:
         used = {"evaluate": settings.model_dump(), "pixels": pixels.model_dump()}
-        manifest.write(flags.manifest, [flags.output], used, flags.input, {"heldout": seen, "blanked": blanked})
+        facts = {"heldout": metrics["heldout"], "blanked": metrics["second_frame_blanked"]}
+        facts |= {"views": metrics["views"]["heldout"]} if views else {}
+        manifest.write(flags.manifest, [flags.output], used, flags.input, facts)
 
 
 if __name__ == "__main__":

@@ -50,11 +50,6 @@ CHAT_TEMPLATE = (
     "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# Words of the rendered sequences' descriptions ("track the red striped circle that moves").
-SEQUENCE_COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "cyan", "white")
-SEQUENCE_TEXTURES = ("plain", "striped", "dotted", "checkered")
-SEQUENCE_SHAPES = ("circle", "square", "triangle", "star", "cross", "diamond")
-SEQUENCE_ENDINGS = ("", " that moves", " moving over the background")
 NORM = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
@@ -62,21 +57,15 @@ NORM = {
 
 
 def corpus(sentences: int = 3000) -> Iterator[str]:
-    """The texts from which the merges are counted: chat wrapper, prompts, answers, sequence descriptions."""
+    """The texts from which the merges are counted: chat wrapper, prompts and answers of both kinds of pair."""
     generator = np.random.default_rng(0)
     yield from [f"system\n{DEFAULT_SYSTEM}", "user\n", "assistant\n"] * (sentences // 10)
     for _ in range(sentences):
-        before, after = (
-            pairs.Target(*(str(generator.choice(list(w))) for w in (pairs.COLOURS, pairs.TEXTURES, pairs.SHAPES, pairs.PLACES)))
-            for _ in range(2)
-        )
-        system, user = prompts.build("reasoningtrack", sentence=before.sentence)
-        yield f"{system or ''}\n{user.replace('<image>', '')}"
-        yield pairs.answer(before, after)
-        colour, texture, shape, ending = (
-            str(generator.choice(words)) for words in (SEQUENCE_COLOURS, SEQUENCE_TEXTURES, SEQUENCE_SHAPES, SEQUENCE_ENDINGS)
-        )
-        yield f"{generator.choice(['track the', 'the', 'a', 'track a'])} {colour} {texture} {shape}{ending}"
+        for draw in (pairs.recipe_target, pairs.view_target):
+            before, after = draw(generator), draw(generator)
+            system, user = prompts.build("reasoningtrack", sentence=before.sentence)
+            yield f"{system or ''}\n{user.replace('<image>', '')}"
+            yield pairs.answer(before, after)
 
 
 def train(vocabulary: int) -> Tokenizer:

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.data.rendering import attributes, backgrounds, motion, sprites
-from workflow_scripts.data.rendering.sprites import Look, Sprite
+from workflow_scripts.data.rendering import attributes, motion
+from workflow_scripts.drawing import backgrounds, sprites
+from workflow_scripts.drawing.sprites import Look, Sprite
 
 # What a sequence is made of, cycled through: every second one is LANG. BD: distractors that share part of the look.
 RECIPES = (
