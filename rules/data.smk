@@ -76,6 +76,7 @@ rule render_archive:
         "logs/{study}/render_archive.log",
     benchmark:
         "benchmarks/{study}/render_archive.tsv"
+    priority: 10
     threads: 2
     resources:
         mem_mb=1500,
@@ -102,6 +103,7 @@ rule fetch_part:
         "logs/{study}/fetch_part/{part}.log",
     benchmark:
         "benchmarks/{study}/fetch_part/{part}.tsv"
+    priority: 10
     threads: 1
     resources:
         mem_mb=500,
@@ -127,6 +129,7 @@ rule verify_parts:
         "logs/{study}/verify_parts.log",
     benchmark:
         "benchmarks/{study}/verify_parts.tsv"
+    priority: 10
     threads: 2
     resources:
         mem_mb=500,
@@ -153,6 +156,7 @@ rule restore_archive:
         "logs/{study}/restore_archive.log",
     benchmark:
         "benchmarks/{study}/restore_archive.tsv"
+    priority: 10
     threads: 2
     resources:
         mem_mb=800,
@@ -202,6 +206,7 @@ rule index_benchmark:
         "logs/{study}/index_benchmark/{benchmark}.log",
     benchmark:
         "benchmarks/{study}/index_benchmark/{benchmark}.tsv"
+    priority: 10
     threads: 1
     resources:
         mem_mb=4000,

@@ -95,6 +95,7 @@ rule train_tracker:
         "benchmarks/{study}/train_tracker/{network}.tsv"
     wildcard_constraints:
         network="|".join(PARAMS.track.trained) or "none",
+    priority: 10  # the longest job, and those before it, first: the mini study's other half runs beside it
     threads: 1
     resources:
         mem_mb=3000,
