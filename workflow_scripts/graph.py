@@ -230,7 +230,8 @@ def picture(rules: dict[str, dict[str, Any]]) -> str:
         members = [r for r, node in rules.items() if node["stage"] == stage]
         lines += [f"  subgraph {stage}", *(f"    {r}[{r.replace('_', ' ')}]" for r in members), "  end"]
     arrows = {(maker[i], rule) for rule, node in rules.items() for i in node["inputs"] if i in maker and rule != "all"}
-    lines += [f"  {a} --> {b}" for a, b in sorted(arrows)]
+    for source in sorted({a for a, _ in arrows}):
+        lines.append(f"  {source} --> {' & '.join(sorted(b for a, b in arrows if a == source))}")
     return "\n".join([*lines, "```", ""])
 
 
