@@ -19,7 +19,7 @@ from workflow_scripts.params.report import Figures
 from workflow_scripts.report import style
 from workflow_scripts.report.figures import Floats, read_rows, write_rows
 
-SMOOTH = 25  # steps of the running mean that is drawn over a noisy curve
+LEAST_SMOOTH = 8  # points in the running mean of a short noisy curve; a long one takes a 26th of itself
 
 
 def read_curve(path: Path, column: str) -> tuple[Floats, Floats]:
@@ -49,9 +49,10 @@ def plot_logs(
         for rank, (run, path) in enumerate(logs.items()):
             steps, values = read_curve(path, column)
             line = style.line_style(rank)
-            if len(values) > 2 * SMOOTH:
+            window = max(LEAST_SMOOTH, len(values) // 26)
+            if len(values) > 2 * window:
                 axes.plot(steps, values, color=line["color"], alpha=0.25, linewidth=0.8)
-                axes.plot(steps, running_mean(values, SMOOTH), label=f"{run} (mean of {SMOOTH} steps)", **line)
+                axes.plot(steps, running_mean(values, window), label=f"{run} (mean of {window})", **line)
             else:
                 axes.plot(steps, values, label=run, marker=".", **line)
             for step, value in zip(steps, values, strict=True):
