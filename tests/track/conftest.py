@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +53,14 @@ def index(tmp_path: Path) -> Path:
     ]
     sequences.write_index(tmp_path / "tiny.npz", drawn, root, "tiny")
     return tmp_path / "tiny.npz"
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch on one thread while a module's tests run."""
+    import torch  # here: the classic trackers' tests do without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

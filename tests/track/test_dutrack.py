@@ -26,13 +26,7 @@ VOCABULARY = FOLDER / "standin_vocab.txt"
 FRAMES = 12  # of the 19 recorded: a second and a half each on one core
 FORK = 4  # up to here the two recorded runs are the same
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the recorded runs, and as fast beside other jobs
 
 
 @pytest.fixture(scope="module")

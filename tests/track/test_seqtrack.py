@@ -23,13 +23,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "seqtrack_b256.json").re
 # Of 19 and 8 recorded: about a second each on one core, two after an update. The others are taken as recorded.
 FRAMES = {"lasot": (1, 2, 3, 4), "got10k_test": (1, 2, 3, 7, 8)}
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the recorded runs, and as fast beside other jobs
 
 
 @pytest.fixture(scope="module")
