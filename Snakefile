@@ -43,5 +43,9 @@ rule all:
         f"results/{STUDY}/serve/check.json",
 
 
+onstart:
+    forget()
+
+
 onsuccess:
     show_table()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 sys.path.insert(0, str(Path(workflow.basedir)))
 
-from workflow_scripts import graph, params
+from workflow_scripts import graph, params, recall
 from workflow_scripts.console import BadInput
 
 try:
@@ -40,15 +41,38 @@ def code(*modules):
     return graph.sources(modules)
 
 
-def env(name):
-    """Start of a command in the stage's environment; the full study takes the GPU lock where there is one."""
+def lock(name):
+    """The stage's environment; the full study takes the GPU lock where there is one."""
     gpu = f"{name}-gpu"
-    chosen = (
-        gpu
-        if STUDY == "full" and Path(workflow.basedir, "envs", f"{gpu}.lock").exists()
-        else name
-    )
-    return f"python -m workflow_scripts.in_env {chosen} -- python -m"
+    found = STUDY == "full" and Path(workflow.basedir, "envs", f"{gpu}.lock").exists()
+    return gpu if found else name
+
+
+def env(name):
+    """Start of a command in the stage's environment; told what the node reads and makes, for workflow_scripts.recall."""
+
+    def start(wildcards, input, output, resources):
+        gpu = resources.get("gpu", 0)
+        scripts = [path for path in input if path.startswith("workflow_scripts/")]
+        reads = shlex.join(path for path in input if path not in scripts)
+        return (
+            f"python -m workflow_scripts.in_env {lock(name)} {f'--gpus {gpu} ' if gpu else ''}"
+            f"--code {graph.fingerprint(tuple(scripts))} "
+            f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''} -- python -m"
+        )
+
+    return start
+
+
+def forget():
+    """Before the first job: what was deleted or is forced is to be made again, not given back."""
+    forced = [
+        output
+        for job in workflow.dag.needrun_jobs()
+        if workflow.dag.reason(job).forced
+        for output in job.output
+    ]
+    recall.forget(["results", f"results/{STUDY}", f"data/{STUDY}"], forced)
 
 
 def gpus(count=1):
@@ -65,5 +89,5 @@ def show_table():
     """Print the table in readable form, if there is one. `make table` prints it itself, also when nothing was to be done."""
     table = Path("results/tnllt_table.csv")
     if table.exists() and "MAKELEVEL" not in os.environ:
-        command = f"{env('score')} workflow_scripts.score.table --show {table}"
+        command = f"python -m workflow_scripts.in_env {lock('score')} -- python -m workflow_scripts.score.table --show {table}"
         subprocess.run(command.split(), check=False)

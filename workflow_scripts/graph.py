@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import json
 import re
 import subprocess
@@ -28,7 +29,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "workflow_scripts"
 STAGES = ("data", "sft", "grpo", "serve", "track", "score", "report")
 # Modules that carry values and files but decide nothing of a node's content: editing them reruns nothing.
-PLUMBING = {"__init__", "console", "files", "graph", "in_env", "manifest", "params", "provenance", "reference"}
+PLUMBING = {
+    "__init__",
+    "console",
+    "files",
+    "gpus",
+    "graph",
+    "in_env",
+    "manifest",
+    "params",
+    "provenance",
+    "recall",
+    "reference",
+}
 PICTURE = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
 
 
@@ -62,6 +75,13 @@ def _closure(module: str) -> frozenset[str]:
     if _file(module) is None:
         raise BadInput(f"{module} is not a module of {PACKAGE}: correct the name in rules/.")
     return frozenset(result)
+
+
+@cache
+def fingerprint(paths: tuple[str, ...]) -> str:
+    """Short hash of the content of files relative to the root."""
+    lines = [f"{path} {hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}" for path in sorted(paths)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def _file(module: str) -> Path | None:

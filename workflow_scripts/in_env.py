@@ -13,11 +13,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from workflow_scripts import gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
@@ -123,13 +126,26 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Run a command in a stage's pinned environment (built on first use).")
     parser.add_argument("name", help="environment: a lock's name in envs/")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- and the command; none: only build, and print the folder")
-    arguments = parser.parse_args()
+    parser.add_argument("--makes", nargs="+", default=[], help="a node's outputs, given back if they would be the same again")
+    parser.add_argument("--reads", nargs="+", default=[], help="the node's inputs, whose content decides that")
+    parser.add_argument("--code", default="", help="hash of the node's code, which decides it too")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs of its own that the command gets (under Slurm: Slurm's)")
+    parser.epilog = "After -- comes the command; without one the environment is only built, and its folder printed."
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, command = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     folder = ensure(arguments.name)
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
         print(folder)
         return
+    if arguments.makes:
+        from workflow_scripts import recall
+
+        key = recall.key(command, folder.name, arguments.code, arguments.reads)
+        if recall.recall(key, arguments.makes):
+            print("nothing that this node reads has changed: its outputs are given back")
+            return
+        os.environ[recall.NODE] = json.dumps({"key": key, "makes": arguments.makes})
+    gpus.lease(arguments.gpus)
     os.environ["VIRTUAL_ENV"] = str(folder)
     os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     os.environ["TRACKGRAPH_ENV"] = f"{arguments.name}-{folder.name}"

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts import files
+from workflow_scripts import files, recall
 from workflow_scripts.console import BadInput
 
 # Packages whose version can change what a node makes.
@@ -87,6 +87,7 @@ def write(
         "facts": dict(facts or {}),
     }
     files.write_json(path, value)
+    recall.keep(path)
     return value
 
 

@@ -1,0 +1,114 @@
+"""A node that would make the same again gives its outputs back instead: early cut-off, which Snakemake does not have.
+
+Snakemake deletes a job's outputs before it starts, and reruns whatever lies below a node that ran, even where that node made
+the very same bytes. So a finished node keeps hard links of its outputs (no space, as long as the outputs are there) in the
+hidden folder `.kept` of its study, with the key of what they were made from: its command, its code, the lock of its
+environment and the content of its inputs. The node's next job compares the keys; where they are equal it puts the outputs
+back, checked against their manifest, and ends. What a user deletes or forces is forgotten first (`forget`), and made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts import files
+from workflow_scripts.console import BadInput
+
+NODE = "TRACKGRAPH_NODE"  # environment variable by which a job's command knows its own key and outputs
+KEPT = ".kept"
+RECORD = "node.json"
+
+
+def key(command: list[str], environment: str, code: str, reads: Iterable[str]) -> str:
+    """SHA-256 of all that decides a node's outputs. Folders among `reads` are left out: their manifests stand for them."""
+    contents = {path: files.sha256(path) for path in sorted(reads) if Path(path).is_file()}
+    return hashlib.sha256(json.dumps([command, environment, code, contents]).encode()).hexdigest()
+
+
+def place(makes: list[str]) -> Path:
+    """Where a node's outputs are kept: in the first two folders of its first output, and so on the same file system."""
+    first = Path(makes[0])
+    depth = min(2, len(first.parts) - 1)
+    return Path(*first.parts[:depth], KEPT, "+".join(first.parts[depth:]))
+
+
+def recall(wanted: str, makes: list[str]) -> bool:
+    """Put the outputs back and return True, if they are kept under the key `wanted` and still what their manifest says."""
+    from workflow_scripts import manifest  # which imports this module
+
+    folder = place(makes)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if record["key"] != wanted or record["makes"] != makes:
+        shutil.rmtree(folder)  # of other inputs: its space is needed
+        return False
+    try:
+        for number, output in enumerate(makes):
+            _remove(Path(output))
+            _link(folder / str(number), Path(output))
+        manifest.verify(record["manifest"])
+    except (OSError, BadInput):
+        for output in makes:
+            _remove(Path(output))
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return True
+
+
+def keep(manifest_path: str | Path) -> None:
+    """Keep the outputs of the node that this process is a job of, whose manifest was just written. Nothing elsewhere."""
+    node: dict[str, Any] = json.loads(os.environ.get(NODE, "{}"))
+    makes = node.get("makes", [])
+    if Path(manifest_path) not in map(Path, makes):
+        return
+    folder = place(makes)
+    try:
+        with files.atomic_folder(folder) as temporary:
+            for number, output in enumerate(makes):
+                _link(Path(output), temporary / str(number))
+            files.write_json(temporary / RECORD, {"key": node["key"], "makes": makes, "manifest": str(manifest_path)})
+    except OSError:  # a file system without hard links: the node will be made again instead
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget(roots: Iterable[str | Path], forced: Iterable[str] = ()) -> None:
+    """Drop what is kept of outputs that were deleted by hand, or are among `forced`, so that asking for them makes them."""
+    again = set(forced)
+    for record in (r for root in roots for r in Path(root).glob(f"{KEPT}/*/{RECORD}")):
+        try:
+            makes = json.loads(record.read_text(encoding="utf-8"))["makes"]
+        except (OSError, ValueError, KeyError):
+            makes = []
+        if not makes or again & set(makes) or not all(os.path.lexists(m) for m in makes):
+            shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Hard links of a file, or of all files below a folder."""
+    from workflow_scripts.manifest import SNAKEMAKES_OWN
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        os.link(source, target)
+        return
+    target.mkdir()
+    for entry in os.scandir(source):
+        if entry.is_dir(follow_symlinks=False):
+            _link(Path(entry.path), target / entry.name)
+        elif entry.name != SNAKEMAKES_OWN:
+            os.link(entry.path, target / entry.name, follow_symlinks=False)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
