@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from workflow_scripts import gpus
@@ -122,6 +123,20 @@ def step(command: list[str]) -> None:
     subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def given_back(node: argparse.Namespace, command: list[str], environment: str) -> bool:
+    """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
+    from workflow_scripts import provenance, recall
+
+    reads = recall.hashes(node.reads)
+    key = recall.key(command, environment, node.code, reads)
+    if recall.recall(key, node.makes):
+        return True
+    lock = hashlib.sha256(read_lock(node.name).encode()).hexdigest()
+    told = {"key": key, "makes": node.makes, "reads": reads, "command": command, "code": node.code, "lock": lock}
+    os.environ[recall.NODE] = json.dumps(told | {"commit": provenance.commit(), "began": time.time()})
+    return False
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Run a command in a stage's pinned environment (built on first use).")
@@ -137,14 +152,9 @@ def main() -> None:
     if not command:
         print(folder)
         return
-    if arguments.makes:
-        from workflow_scripts import recall
-
-        key = recall.key(command, folder.name, arguments.code, arguments.reads)
-        if recall.recall(key, arguments.makes):
-            print("nothing that this node reads has changed: its outputs are given back")
-            return
-        os.environ[recall.NODE] = json.dumps({"key": key, "makes": arguments.makes})
+    if arguments.makes and given_back(arguments, command, folder.name):
+        print("nothing that this node reads has changed: its outputs are given back")
+        return
     gpus.lease(arguments.gpus)
     os.environ["VIRTUAL_ENV"] = str(folder)
     os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts import files, recall
+from workflow_scripts import files, provenance, recall
 from workflow_scripts.console import BadInput
 
 # Packages whose version can change what a node makes.
@@ -88,6 +88,7 @@ def write(
     }
     files.write_json(path, value)
     recall.keep(path)
+    provenance.record(path)
     return value
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,20 @@ KEPT = ".kept"
 RECORD = "node.json"
 
 
-def key(command: list[str], environment: str, code: str, reads: Iterable[str]) -> str:
-    """SHA-256 of all that decides a node's outputs. Folders among `reads` are left out: their manifests stand for them."""
-    contents = {path: files.sha256(path) for path in sorted(reads) if Path(path).is_file()}
-    return hashlib.sha256(json.dumps([command, environment, code, contents]).encode()).hexdigest()
+def hashes(reads: Iterable[str]) -> dict[str, str]:
+    """Path -> SHA-256 of a node's inputs; empty for a folder, for which its manifest stands."""
+    return {path: files.sha256(path) if Path(path).is_file() else "" for path in sorted(reads)}
+
+
+def key(command: list[str], environment: str, code: str, reads: Mapping[str, str]) -> str:
+    """SHA-256 of all that decides a node's outputs."""
+    return hashlib.sha256(json.dumps([command, environment, code, sorted(reads.items())]).encode()).hexdigest()
+
+
+def current() -> dict[str, Any] | None:
+    """What this process was told of the node that it is a job of; None outside the graph."""
+    told = os.environ.get(NODE)
+    return json.loads(told) if told else None
 
 
 def place(makes: list[str]) -> Path:
@@ -65,10 +75,10 @@ def recall(wanted: str, makes: list[str]) -> bool:
 
 def keep(manifest_path: str | Path) -> None:
     """Keep the outputs of the node that this process is a job of, whose manifest was just written. Nothing elsewhere."""
-    node: dict[str, Any] = json.loads(os.environ.get(NODE, "{}"))
-    makes = node.get("makes", [])
-    if Path(manifest_path) not in map(Path, makes):
+    node = current()
+    if node is None or Path(manifest_path) not in map(Path, node["makes"]):
         return
+    makes = node["makes"]
     folder = place(makes)
     try:
         with files.atomic_folder(folder) as temporary:

@@ -16,10 +16,12 @@ def node(tmp_path, monkeypatch):
     (tmp_path / "input.json").write_text("1")
 
     def run(command="train", code="c", text="made"):
-        key = recall.key([command], "environment", code, ["input.json"])
+        reads = recall.hashes(["input.json"])
+        key = recall.key([command], "environment", code, reads)
         if recall.recall(key, makes):
             return "given back"
-        monkeypatch.setenv(recall.NODE, json.dumps({"key": key, "makes": makes}))
+        told = {"command": [command], "commit": "", "lock": "", "code": code, "began": 0}
+        monkeypatch.setenv(recall.NODE, json.dumps(told | {"key": key, "makes": makes, "reads": reads}))
         folder = tmp_path / makes[0] / "deep"
         folder.mkdir(parents=True)
         (folder / "weights").write_text(text)

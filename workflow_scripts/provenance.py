@@ -1,0 +1,168 @@
+"""What made a result: the chain from any output back to the sources, shown or hashed again.
+
+    python -m workflow_scripts.provenance show results/tnllt_table.csv
+    python -m workflow_scripts.provenance verify results/tnllt_table.csv
+
+Beside every manifest X.json lies X.provenance.json, written when the node's job ended: command, commit, environment and its
+lock, code, hashes of what it read, device and times. It is no output of the graph, because its clock is not the same twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts import console, files, recall
+from workflow_scripts.console import BadInput
+
+SUFFIX = ".provenance.json"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def commit() -> str:
+    """The clone's commit, with a + where tracked files were changed; "unknown" outside a clone."""
+    head = _git("rev-parse", "--short=12", "HEAD")
+    return (head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")) if head else "unknown"
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def device() -> str:
+    """The GPU that this process computed on, else its CPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def record(manifest_path: str | Path) -> None:
+    """Write the record of the node that this process is a job of, whose manifest was just written. Nothing elsewhere."""
+    node = recall.current()
+    if node is None or Path(manifest_path) not in map(Path, node["makes"]):
+        return
+    now = time.time()
+    value = {
+        "makes": node["makes"],
+        "manifest": str(manifest_path),
+        "command": node["command"],
+        "commit": node["commit"],
+        "environment": os.environ.get("TRACKGRAPH_ENV", ""),
+        "lock": node["lock"],
+        "code": node["code"],
+        "reads": node["reads"],
+        "device": device(),
+        "job": os.environ.get("SLURM_JOB_ID", ""),
+        "began": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(node["began"])),
+        "seconds": round(now - node["began"], 1),
+    }
+    files.write_json(Path(manifest_path).with_suffix(SUFFIX), value)
+
+
+def find(path: str | Path) -> dict[str, Any] | None:
+    """The record of the node that made `path` or a folder that it lies in; None for a source, which no node made."""
+    for wanted in (Path(path), *Path(path).parents):
+        for candidate in sorted(wanted.parent.glob(f"*{SUFFIX}")):
+            value = files.read_json(candidate)
+            if wanted.as_posix() in value["makes"]:
+                return value
+    return None
+
+
+def chain(path: str | Path) -> Iterator[tuple[int, str, dict[str, Any] | None]]:
+    """(depth, path, its record) from `path` back to the sources, depth first; what was met before is not followed again."""
+    met: set[str] = set()
+    waiting = [(0, Path(path).as_posix())]
+    while waiting:
+        depth, name = waiting.pop()
+        found = find(name)
+        if found and found["manifest"] in met:
+            continue
+        if found:
+            met.add(found["manifest"])
+            waiting += [(depth + 1, r) for r in sorted(found["reads"], reverse=True)]
+        yield depth, name, found
+
+
+def problems(path: str | Path) -> Iterator[str]:
+    """One sentence for every output of the chain that is not what its manifest says, or was made of something else."""
+    from workflow_scripts import manifest
+
+    for _, name, found in chain(path):
+        if found is None:
+            if not Path(name).exists():
+                yield f"{name} is missing, and no node makes it: restore it from where it came."
+            continue
+        try:
+            manifest.verify(found["manifest"])
+        except BadInput as error:
+            yield str(error)
+        for read, digest in found["reads"].items():
+            if digest and Path(read).is_file() and files.sha256(read) != digest:
+                yield f"{found['manifest']} was made from another {read} than the one that is here: run the node again."
+
+
+def show(path: str | Path) -> None:
+    """Print the chain as a tree: what was made, by which command, commit, environment, device, when, and of what."""
+    from rich.console import Console
+    from rich.tree import Tree
+
+    branches: list[Tree] = []
+    for depth, name, found in chain(path):
+        label = f"[bold]{name}[/]"
+        if found:
+            verb = next((part for part in found["command"] if part.startswith("workflow_scripts.")), found["command"][0])
+            label += f"\n{verb}, commit {found['commit']}, environment {found['environment']}, code {found['code']}"
+            label += f"\n{found['began']}, {found['seconds']:.0f} s on {found['device']}"
+            label += f", job {found['job']}" if found["job"] else ""
+            value = files.read_json(found["manifest"]) if Path(found["manifest"]).exists() else {}
+            if value.get("parameters"):
+                label += f"\nparameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}"
+        else:
+            label += "  (made by no node)"
+        del branches[depth:]
+        branches.append(branches[-1].add(label) if branches else Tree(label))
+    Console(highlight=False).print(branches[0])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What made a result: show the chain back to the sources, or hash it again.")
+    parser.add_argument("what", choices=("show", "verify"))
+    parser.add_argument("path", type=Path, help="a file or folder that the graph made, e.g. results/tnllt_table.csv")
+    arguments = parser.parse_args()
+    path = Path(os.path.relpath(arguments.path))
+    if find(path) is None:
+        raise BadInput(
+            f"{path} was made by no node here ({path.parent}/*{SUFFIX}): name an output of the graph, from its root."
+        )
+    if arguments.what == "show":
+        show(path)
+        return
+    found = list(problems(path))
+    for problem in found:
+        print(problem)
+    nodes = sum(record is not None for _, _, record in chain(path))
+    if found:
+        raise BadInput(f"{path}: {len(found)} of its chain's promises do not hold, named above.")
+    print(f"{path}: {nodes} nodes hashed again, every output is what its manifest says and was made from what is here")
+
+
+if __name__ == "__main__":
+    console.run(main)
