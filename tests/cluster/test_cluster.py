@@ -1,0 +1,154 @@
+"""The whole mini study on a real Slurm: its executor plugin, its queue, its GPUs, and what happens when it takes a job away."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import one_machine
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# the profile is the real one; a cluster without accounting adds the first two, a small and quick one the others
+SITE = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
+SITE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Slurm, up for this file's tests. Where it cannot be brought up the tests fail and say why."""
+    try:
+        one_machine.up()
+    except SystemExit as error:
+        pytest.fail(str(error))
+    yield
+    one_machine.down()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A clone with what is changed here but not committed yet."""
+    folder = tmp_path_factory.mktemp("cluster") / "study"
+    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
+    for name in subprocess.run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.split():
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def environment():
+    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)}
+
+
+def command(*targets, config=("study=mini",), flags=()):
+    return ["snakemake", "--profile", "slurm", *targets, "--config", *config, *SITE, *flags]
+
+
+def ask(folder, *targets, **options):
+    """`snakemake --profile slurm` to its end; what it printed."""
+    ended = subprocess.run(command(*targets, **options), cwd=folder, env=environment(), capture_output=True, text=True)
+    text = ended.stdout + ended.stderr
+    assert ended.returncode == 0, text[-6000:]
+    return text
+
+
+@pytest.fixture(scope="module")
+def study(cluster, clone):
+    """The clone after the mini study has run on the cluster once, with what Snakemake printed."""
+    return clone, ask(clone, "all")
+
+
+def rates(folder):
+    with open(folder / "results" / "tnllt_table.csv", newline="") as handle:
+        return {row["tracker"]: (row["SR"], row["PR"], row["NPR"]) for row in csv.DictReader(handle)}
+
+
+def test_the_whole_mini_study_runs_through_the_queue(study):
+    folder, text = study
+    assert {"static", "kcf", "csrt", "dutrack", "reasoningtrack"} <= set(rates(folder))
+    jobs = set(re.findall(r"SLURM jobid (\d+)", text))
+    assert len(jobs) > 40
+    states = subprocess.run(["squeue", "-h", "-t", "all", "-o", "%T"], capture_output=True, text=True).stdout.split()
+    assert states.count("COMPLETED") >= len(jobs)
+
+
+def test_cpu_stages_stay_off_the_gpu_partition(study):
+    shown = subprocess.run(["squeue", "-h", "-t", "all", "-o", "%P %k"], capture_output=True, text=True).stdout
+    gpu = {"train_sft", "evaluate_sft", "train_grpo", "check_merge", "check_server", "train_tracker", "run_tracker"}
+    gpu.add("probe_language")
+    placed = {tuple(line.split(maxsplit=1)) for line in shown.splitlines() if len(line.split()) > 1}
+    assert placed
+    for partition, comment in placed:
+        rule = re.match(r"(?:rule_)?([a-z_]+?)(?:_wildcards.*)?$", comment).group(1)
+        assert (partition == "gpu") == (rule in gpu), (partition, comment)
+
+
+def test_asking_again_sends_no_job(study):
+    assert "Nothing to be done" in ask(study[0], "all")
+
+
+def test_a_cancelled_job_is_sent_again_and_the_table_is_the_same(study):
+    folder, _ = study
+    before = rates(folder)
+    shutil.rmtree(folder / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt")
+    child = subprocess.Popen(
+        command("results/mini/track/shards/tnllt/csrt/0", "all"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    sealed = folder / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt" / ".0.unfinished"
+    end = time.monotonic() + 120
+    while len(list(sealed.glob("*.time.txt"))) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    running = subprocess.run(["squeue", "-h", "-t", "running", "-o", "%i"], capture_output=True, text=True).stdout.split()
+    assert running
+    subprocess.run(["scancel", *running], check=True)
+    text = child.communicate(timeout=600)[0]
+    assert child.returncode == 0, text[-4000:]
+    assert "sealed already" in (folder / "logs/mini/run_tracker/tnllt/csrt/0.log").read_text()
+    assert rates(folder) == before
+
+
+def test_a_drained_node_is_worked_around(study):
+    folder, _ = study
+    before = rates(folder)
+    subprocess.run(["scontrol", "update", "nodename=n1", "state=drain", "reason=test"], check=True)
+    try:
+        ask(folder, "all", flags=("--forcerun", "score_trackers"))
+    finally:
+        subprocess.run(["scontrol", "update", "nodename=n1", "state=resume"], check=True)
+    assert rates(folder) == before
+
+
+def test_every_gpu_job_has_its_own_device(cluster, tmp_path):
+    """Four jobs on two nodes of two devices, all at once; the lease of a workstation leaves Slurm's choice alone."""
+    (tmp_path / "Snakefile").write_text(
+        "rule all:\n    input: expand('{n}.txt', n=range(4))\n"
+        "rule one:\n    output: '{n}.txt'\n    resources: gpu=1, runtime=5, mem_mb=100\n"
+        '    shell: \'python -c "from workflow_scripts import gpus; gpus.lease(1)" && '
+        "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES > {output} && sleep 12'\n"
+    )
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    place = {**environment(), "PYTHONPATH": str(ROOT)}
+    asked = [*command("all", config=("a=b",)), "--default-resources", "slurm_partition=gpu", "mem_mb=100", "--jobs", "4"]
+    ended = subprocess.run(asked, cwd=tmp_path, env=place, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    got = [(tmp_path / f"{n}.txt").read_text().split() for n in range(4)]
+    assert sorted(map(tuple, got)) == [("n1", "0"), ("n1", "1"), ("n2", "0"), ("n2", "1")]
+
+
+def test_nothing_of_the_study_is_left_running(study):
+    folder, _ = study
+    assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout.strip()
+    time.sleep(1)
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert not [line for line in listed.splitlines() if str(folder) in line and "pytest" not in line]
