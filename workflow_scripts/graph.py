@@ -109,7 +109,9 @@ def _imports(path: Path, module: str) -> list[str]:
 
 
 def plan(study: str = "mini") -> dict[str, dict[str, Any]]:
-    """Every rule that `all` needs: ``{rule: {"stage", "jobs", "inputs", "outputs", "parameters"}}``, paths sorted.
+    """Every rule that `all` needs: ``{rule: {"stage", "jobs", "inputs", "outputs", "parameters", "resources"}}``.
+
+    Paths are sorted; resources (gpu, mem_mb, runtime in minutes) are the most that a job of the rule asks for.
 
     Snakemake's plan is made in a process of its own: its API leaves a workflow's imports behind.
     """
@@ -140,8 +142,12 @@ def _plan_here(study: str) -> dict[str, dict[str, Any]]:
         for job in workflow.dag.jobs:
             stage = Path(job.rule.snakefile).stem
             node = rules.setdefault(
-                job.rule.name, {"stage": stage, "jobs": 0, "inputs": set(), "outputs": {}, "parameters": set()}
+                job.rule.name,
+                {"stage": stage, "jobs": 0, "inputs": set(), "outputs": {}, "parameters": set(), "resources": {}},
             )
+            for name in ("gpu", "mem_mb", "runtime"):
+                asked = job.resources.get(name, 0)
+                node["resources"][name] = max(node["resources"].get(name, 0), asked if isinstance(asked, int) else 0)
             node["jobs"] += 1
             node["inputs"] |= {str(i) for i in job.input}
             node["outputs"] |= {str(o): bool(o.is_directory) for o in job.output}

@@ -80,7 +80,7 @@ def configuration() -> str:
     for n in range(1, NODES + 1):
         where = f"NodeName=n{n} NodeHostname={host} NodeAddr=127.0.0.1 Port={PORT + n}"
         lines.append(f"{where} CPUs={processors} RealMemory={memory // NODES} Gres=gpu:{GPUS} State=UNKNOWN")
-    lines += [f"PartitionName={name} Nodes=ALL DefaultTime=60 MaxTime=1-0 State=UP" for name in ("gpu", "cpu")]
+    lines += [f"PartitionName={name} Nodes=ALL DefaultTime=60 MaxTime=7-0 State=UP" for name in ("gpu", "cpu")]
     return "\n".join(lines) + "\n"
 
 

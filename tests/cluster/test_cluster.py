@@ -139,7 +139,7 @@ def test_every_gpu_job_has_its_own_device(cluster, tmp_path):
     )
     shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
     place = {**environment(), "PYTHONPATH": str(ROOT)}
-    asked = [*command("all", config=("a=b",)), "--default-resources", "slurm_partition=gpu", "mem_mb=100", "--jobs", "4"]
+    asked = [*command("all", config=("study=mini",)), "--default-resources", "slurm_partition=gpu", "mem_mb=100", "--jobs", "4"]
     ended = subprocess.run(asked, cwd=tmp_path, env=place, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-3000:]
     got = [(tmp_path / f"{n}.txt").read_text().split() for n in range(4)]
