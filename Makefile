@@ -7,7 +7,7 @@ STAGES := data sft grpo serve track score report
 SUITES := graph serve grpo track sft score data report ground
 IN_ENV := .venv/bin/python -m workflow_scripts.in_env
 
-.PHONY: help setup table test check format clean $(addprefix test-,$(SUITES))
+.PHONY: help setup table test test-cluster preflight check format clean $(addprefix test-,$(SUITES))
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,12 @@ test-ground test-graph: test-%:
 
 $(addprefix test-,$(STAGES)): test-%:
 	@echo "== $*"; $(IN_ENV) $* -- python -m pytest -q tests/$*
+
+test-cluster: setup  ## the mini study on a real Slurm that is brought up for it (as root, in a container or virtual machine)
+	@echo "== cluster"; .venv/bin/python -m pytest -q tests/cluster
+
+preflight: setup  ## what is missing here before `snakemake --profile slurm all` can run
+	@.venv/bin/python -m workflow_scripts.preflight
 
 check: setup  ## formatting, lint, architecture
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/snakefmt --check Snakefile rules 2>&1 | tail -n 3

@@ -184,7 +184,8 @@ def nodes(name: str, gpu: bool) -> Iterator[Finding]:
     marker.touch()
     cache = in_env.cache_root()
     cache.mkdir(parents=True, exist_ok=True)
-    checks = f"test -e '{marker.absolute()}' || echo no-folder; '{sys.executable}' -c '' 2>/dev/null || echo no-python; test -d '{cache}' || echo no-cache"
+    checks = f"test -e '{marker.absolute()}' || echo no-folder; '{sys.executable}' -c '' 2>/dev/null || echo no-python; "
+    checks += f"test -d '{cache}' || echo no-cache"
     checks += "; nvidia-smi -L 2>/dev/null || echo no-gpu" if gpu else ""
     asked = ["--gpus=1"] if gpu else []
     try:
@@ -199,7 +200,7 @@ def nodes(name: str, gpu: bool) -> Iterator[Finding]:
         return
     remedies = {
         "no-folder": f"it does not see {Path.cwd()}: put the project on the shared file system",
-        "no-python": f"{sys.executable} does not start there: use a Python of the shared file system, or load its module in both places",
+        "no-python": f"{sys.executable} does not start there: use a Python that all nodes have, or load its module first",
         "no-cache": f"it does not see {cache}: set TRACKGRAPH_ENVS to a shared folder",
         "no-gpu": "nvidia-smi finds no GPU or driver there: ask your site, or choose another partition",
     }
