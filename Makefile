@@ -10,7 +10,7 @@ IN_ENV := .venv/bin/python -m workflow_scripts.in_env
 .PHONY: help setup table test test-cluster preflight check format clean $(addprefix test-,$(SUITES))
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/complete  ## make the base environment in .venv
 

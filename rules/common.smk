@@ -23,6 +23,7 @@ STUDY = PARAMS.study
 PARAMETER_NAMES = (
     {}
 )  # text of a `parameters` value -> its name, read by workflow_scripts.graph for dvc.yaml
+CODE_FILES = {}  # fingerprint of a `code` value -> its files, for the same
 
 
 def parameters(name):
@@ -37,8 +38,15 @@ def parameters(name):
 
 
 def code(*modules):
-    """Files of these modules of workflow_scripts (e.g. "sft.train") and of all they import: editing one reruns the rule."""
-    return graph.sources(modules)
+    """Fingerprint of these modules of workflow_scripts (e.g. "sft.train") and of all they import: editing one reruns the rule."""
+    return fingerprint(graph.sources(modules))
+
+
+def fingerprint(files):
+    """Hash of what files of the package do; comments and docstrings are no part of it."""
+    text = graph.fingerprint(tuple(files))
+    CODE_FILES[text] = files
+    return text
 
 
 def lock(name):
@@ -53,11 +61,9 @@ def env(name):
 
     def start(wildcards, input, output, resources):
         gpu = resources.get("gpu", 0)
-        scripts = [path for path in input if path.startswith("workflow_scripts/")]
-        reads = shlex.join(path for path in input if path not in scripts)
+        reads = shlex.join(dict.fromkeys(input))
         return (
             f"python -m workflow_scripts.in_env {lock(name)} {f'--gpus {gpu} ' if gpu else ''}"
-            f"--code {graph.fingerprint(tuple(scripts))} "
             f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''} -- python -m"
         )
 

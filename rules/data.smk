@@ -67,8 +67,6 @@ def reader(wildcards):
 
 
 rule render_archive:
-    input:
-        code=code("data.render"),
     output:
         archive=directory("data/{study}/upstream"),
         manifest="data/{study}/upstream.json",
@@ -82,6 +80,7 @@ rule render_archive:
         mem_mb=1500,
         runtime=10,
     params:
+        code=code("data.render"),
         run=env("data"),
         name=ARCHIVE,
         parts=len(PARTS),
@@ -95,7 +94,6 @@ rule fetch_part:
     input:
         publisher,
         ancient(published),
-        code=code("data.fetch"),
     output:
         part="data/{study}/parts/{part}",
         manifest="data/{study}/parts/{part}.json",
@@ -109,6 +107,7 @@ rule fetch_part:
         mem_mb=500,
         runtime=2880,
     params:
+        code=code("data.fetch"),
         run=env("data"),
         address=address,
         parameters=parameters("data.fetch"),
@@ -122,7 +121,6 @@ rule verify_parts:
         manifests=expand("data/{{study}}/parts/{part}.json", part=[*PARTS, CHECKSUMS]),
         parts=ancient(expand("data/{{study}}/parts/{part}", part=PARTS)),
         checksums=f"data/{{study}}/parts/{CHECKSUMS}",
-        code=code("data.verify"),
     output:
         manifest="data/{study}/parts.json",
     log:
@@ -135,6 +133,7 @@ rule verify_parts:
         mem_mb=500,
         runtime=240,
     params:
+        code=code("data.verify"),
         run=env("data"),
         pattern=f"{ARCHIVE}_part_*",
         expected=len(PARTS),
@@ -148,7 +147,6 @@ rule restore_archive:
         seal="data/{study}/parts.json",
         parts=ancient(expand("data/{{study}}/parts/{part}", part=PARTS)),
         checksums=f"data/{{study}}/parts/{CHECKSUMS}",
-        code=code("data.restore"),
     output:
         dataset=directory("data/{study}/tnllt"),
         manifest="data/{study}/tnllt.json",
@@ -162,6 +160,7 @@ rule restore_archive:
         mem_mb=800,
         runtime=720,
     params:
+        code=code("data.restore"),
         run=env("data"),
         pattern=f"{ARCHIVE}_part_*",
     shell:
@@ -170,8 +169,6 @@ rule restore_archive:
 
 
 rule fetch_benchmark:
-    input:
-        code=code("data.fetch"),
     output:
         dataset=directory("data/{study}/{artifact}"),
         manifest="data/{study}/{artifact}.json",
@@ -184,6 +181,7 @@ rule fetch_benchmark:
         mem_mb=500,
         runtime=2880,
     params:
+        code=code("data.fetch"),
         run=env("data"),
         parameters=parameters("data.fetch"),
     shell:
@@ -194,11 +192,9 @@ rule fetch_benchmark:
 rule index_benchmark:
     input:
         lambda wildcards: f"{lists(wildcards)}.json",
-        reader,
         manifest="data/{study}/{benchmark}.json",
         dataset=ancient("data/{study}/{benchmark}"),
         benchmark="workflow_scripts/data/benchmarks/{benchmark}.yaml",
-        code=code("data.index"),
     output:
         index="results/{study}/data/{benchmark}.npz",
         manifest="results/{study}/data/{benchmark}.json",
@@ -212,6 +208,8 @@ rule index_benchmark:
         mem_mb=4000,
         runtime=60,
     params:
+        layout=reader,
+        code=code("data.index"),
         run=env("data"),
         lists=lists,
     shell:
@@ -222,11 +220,9 @@ rule index_benchmark:
 rule check_benchmark:
     input:
         lambda wildcards: f"{lists(wildcards)}.json",
-        reader,
         manifest="data/{study}/{benchmark}.json",
         dataset=ancient("data/{study}/{benchmark}"),
         benchmark="workflow_scripts/data/benchmarks/{benchmark}.yaml",
-        code=code("data.check"),
     output:
         report="results/{study}/data/{benchmark}.check.json",
         csv="results/{study}/data/{benchmark}.check.csv",
@@ -240,6 +236,8 @@ rule check_benchmark:
         mem_mb=4000,
         runtime=240,
     params:
+        layout=reader,
+        code=code("data.check"),
         run=env("data"),
         lists=lists,
         parameters=parameters("data.check"),
@@ -252,7 +250,6 @@ rule write_splits:
     input:
         manifest="results/{study}/data/{benchmark}.json",
         index="results/{study}/data/{benchmark}.npz",
-        code=code("data.splits"),
     output:
         splits="results/{study}/data/{benchmark}.splits.json",
         manifest="results/{study}/data/{benchmark}.splits.manifest.json",
@@ -265,6 +262,7 @@ rule write_splits:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("data.splits"),
         run=env("data"),
     shell:
         "{params.run} workflow_scripts.data.splits --index {input.index:q} --output {output.splits:q} "

@@ -24,7 +24,6 @@ def reward_tracker():
 rule build_pairs:
     input:
         indices=list(pair_indices().values()),
-        code=code("grpo.pairs"),
     output:
         pairs=directory("results/{study}/grpo/pairs"),
         manifest="results/{study}/grpo/pairs.json",
@@ -37,6 +36,7 @@ rule build_pairs:
         mem_mb=4000,
         runtime=240,
     params:
+        code=code("grpo.pairs"),
         run=env("grpo"),
         indices=[f"--index {name}={path}" for name, path in pair_indices().items()],
         parameters=parameters("grpo.pairs"),
@@ -58,7 +58,6 @@ rule configure_grpo:
                 "recipes/r1track-nothink",
             ],
         ),
-        code=code("grpo.configure"),
     output:
         config="results/{study}/grpo/config.yaml",
         manifest="results/{study}/grpo/config.json",
@@ -71,6 +70,7 @@ rule configure_grpo:
         mem_mb=2000,
         runtime=10,
     params:
+        code=code("grpo.configure"),
         run=env("grpo"),
         model=start_model(),
         tracker=[f"--tracker-weights {folder}" for folder in reward_tracker()],
@@ -87,7 +87,6 @@ rule train_grpo:
         model=f"{start_model()}.json",
         pairs="results/{study}/grpo/pairs.json",
         tracker=[f"{folder}.json" for folder in reward_tracker()],
-        code=code("grpo.train", *(["grpo.reward_service"] if reward_tracker() else [])),
     output:
         checkpoints=directory("results/{study}/grpo/checkpoints"),
         metrics="results/{study}/grpo/metrics.json",
@@ -103,6 +102,7 @@ rule train_grpo:
         runtime=4320 if STUDY == "full" else 20,
         gpu=gpus(PARAMS.grpo.easyr1.gpus if PARAMS.grpo.easyr1 else 1),
     params:
+        code=code("grpo.train", *(["grpo.reward_service"] if reward_tracker() else [])),
         run=env("grpo"),
         tracker=[f"--input {folder}.json" for folder in reward_tracker()],
     shell:
@@ -114,7 +114,6 @@ rule train_grpo:
 rule merge_grpo:
     input:
         checkpoints="results/{study}/grpo/checkpoints.json",
-        code=code("grpo.merge"),
     output:
         model=directory("results/{study}/grpo/model"),
         manifest="results/{study}/grpo/model.json",
@@ -127,6 +126,7 @@ rule merge_grpo:
         mem_mb=32000 if STUDY == "full" else 2000,
         runtime=60 if STUDY == "full" else 10,
     params:
+        code=code("grpo.merge"),
         run=env("grpo"),
         parameters=parameters("grpo.merge"),
     shell:
@@ -140,7 +140,6 @@ rule check_merge:
         checkpoints="results/{study}/grpo/checkpoints.json",
         model="results/{study}/grpo/model.json",
         pairs="results/{study}/grpo/pairs.json",
-        code=code("grpo.check"),
     output:
         check="results/{study}/grpo/merge_check.json",
         manifest="results/{study}/grpo/merge_check.manifest.json",
@@ -154,6 +153,7 @@ rule check_merge:
         runtime=60 if STUDY == "full" else 10,
         gpu=gpus(),
     params:
+        code=code("grpo.check"),
         run=env("grpo"),
         device=device(),
         parameters=parameters("grpo.merge"),

@@ -50,7 +50,6 @@ rule plot_scores:
     input:
         scores="results/{study}/score/{benchmark}.json",
         raw=raw_manifests,
-        code=code("report.figures"),
     output:
         figures=[
             shown("{benchmark}/success", "curves", "success"),
@@ -77,6 +76,7 @@ rule plot_scores:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("report.figures"),
         run=env("report"),
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         thresholds=PARAMS.score.run.thresholds,
@@ -99,7 +99,6 @@ rule plot_training:
             "results/{{study}}/track/weights/{network}.json",
             network=PARAMS.track.trained,
         ),
-        code=code("report.training"),
     output:
         figures=[
             shown("training/sft_loss", "training", "loss of the supervised models"),
@@ -121,6 +120,7 @@ rule plot_training:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("report.training"),
         run=env("report"),
         sft=[f"{run}=results/{STUDY}/sft/{run}/model/loss.csv" for run in sft_runs()],
         tracker=[
@@ -139,7 +139,6 @@ rule plot_training:
 rule write_tables:
     input:
         table="results/{study}/score/table.csv",
-        code=code("report.tables"),
     output:
         tables=directory("results/{study}/report/tables"),
         manifest="results/{study}/report/tables.json",
@@ -152,6 +151,7 @@ rule write_tables:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("report.tables"),
         run=env("report"),
     shell:
         "{params.run} workflow_scripts.report.tables --table {input.table:q} --output {output.tables:q} "

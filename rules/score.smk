@@ -39,7 +39,6 @@ rule score_trackers:
     input:
         index="results/{study}/data/{benchmark}.npz",
         raw=raw_manifests,
-        code=code("score.run"),
     output:
         scores=directory("results/{study}/score/{benchmark}"),
         manifest="results/{study}/score/{benchmark}.json",
@@ -54,6 +53,7 @@ rule score_trackers:
         mem_mb=2000,
         runtime=30,
     params:
+        code=code("score.run"),
         run=env("score"),
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         split=PARAMS.track.split,
@@ -69,7 +69,6 @@ rule build_table:
     input:
         scores="results/{study}/score/tnllt.json",
         language=language_metrics,
-        code=code("score.table"),
     output:
         table="results/{study}/score/table.csv",
         manifest="results/{study}/score/table.json",
@@ -82,6 +81,7 @@ rule build_table:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("score.table"),
         run=env("score"),
         published=published_flag(),
         language=lambda wildcards, input: (
@@ -97,7 +97,6 @@ rule publish_table:
     input:
         table=f"results/{STUDY}/score/table.csv",
         beside=f"results/{STUDY}/score/table.json",
-        code=code("score.table"),
     output:
         table=report(
             "results/tnllt_table.csv",
@@ -115,6 +114,7 @@ rule publish_table:
         mem_mb=1000,
         runtime=10,
     params:
+        code=code("score.table"),
         run=env("score"),
         study=STUDY,
         trackers=",".join(scored_trackers("tnllt")),

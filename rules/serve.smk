@@ -4,7 +4,6 @@
 rule check_server:
     input:
         model="results/{study}/grpo/model.json",
-        code=code("serve.check", "serve.guard", "serve.transformers_server"),
     output:
         pair=directory("results/{study}/serve/pair"),
         manifest="results/{study}/serve/pair.json",
@@ -20,6 +19,7 @@ rule check_server:
         runtime=30,
         gpu=gpus(),
     params:
+        code=code("serve.check", "serve.guard", "serve.transformers_server"),
         run=env("serve"),
         model="results/{study}/grpo/model",
         parameters=parameters("serve"),

@@ -23,7 +23,6 @@ def sft_outputs():
 rule make_annotations:
     input:
         sources=["data/sources.yaml"] if FETCHED_ROWS else [],
-        code=code("sft.annotations"),
     output:
         rows=directory("data/{study}/sft"),
         manifest="data/{study}/sft.json",
@@ -36,6 +35,7 @@ rule make_annotations:
         mem_mb=1000,
         runtime=5 if not FETCHED_ROWS else 720,
     params:
+        code=code("sft.annotations"),
         run=env("sft"),
         parameters=parameters("sft.annotations"),
     shell:
@@ -46,7 +46,6 @@ rule make_annotations:
 rule rewrite_annotations:
     input:
         rows="data/{study}/sft.json",
-        code=code("sft.rewrite"),
     output:
         dataset=directory("results/{study}/sft/{labels}/dataset"),
         manifest="results/{study}/sft/{labels}/dataset.json",
@@ -59,6 +58,7 @@ rule rewrite_annotations:
         mem_mb=1000,
         runtime=60,
     params:
+        code=code("sft.rewrite"),
         run=env("sft"),
         parameters=lambda wildcards: parameters(f"sft.runs.{wildcards.labels}.rows"),
         prompt=parameters("sft.prompt"),
@@ -69,8 +69,6 @@ rule rewrite_annotations:
 
 
 rule build_base_model:
-    input:
-        code=code("sft.base_model"),
     output:
         model=directory("data/{study}/models/base"),
         manifest="data/{study}/models/base.json",
@@ -83,6 +81,7 @@ rule build_base_model:
         mem_mb=1500,
         runtime=120,
     params:
+        code=code("sft.base_model"),
         run=env("sft"),
         parameters=parameters("sft.base"),
     shell:
@@ -94,7 +93,6 @@ rule configure_sft:
     input:
         model="data/{study}/models/base.json",
         dataset="results/{study}/sft/{labels}/dataset.json",
-        code=code("sft.configure"),
     output:
         config="results/{study}/sft/{labels}/config.yaml",
         manifest="results/{study}/sft/{labels}/config.json",
@@ -107,6 +105,7 @@ rule configure_sft:
         mem_mb=1500,
         runtime=10,
     params:
+        code=code("sft.configure"),
         run=env("sft"),
         parameters=lambda wildcards: parameters(f"sft.runs.{wildcards.labels}.recipe"),
         pixels=parameters("sft.pixels"),
@@ -123,7 +122,6 @@ rule train_sft:
         config="results/{study}/sft/{labels}/config.yaml",
         model="data/{study}/models/base.json",
         dataset="results/{study}/sft/{labels}/dataset.json",
-        code=code("sft.train"),
     output:
         model=directory("results/{study}/sft/{labels}/model"),
         manifest="results/{study}/sft/{labels}/model.json",
@@ -137,6 +135,7 @@ rule train_sft:
         runtime=30 if STUDY == "mini" else 1440,
         gpu=gpus(4),
     params:
+        code=code("sft.train"),
         run=env("sft"),
     shell:
         "{params.run} workflow_scripts.sft.train --config {input.config:q} --input {input.model:q} --input {input.dataset:q} "
@@ -147,7 +146,6 @@ rule export_sft:
     input:
         config="results/{study}/sft/{labels}/config.yaml",
         adapter="results/{study}/sft/{labels}/model.json",
-        code=code("sft.export"),
     output:
         model=directory("results/{study}/sft/{labels}/exported"),
         manifest="results/{study}/sft/{labels}/exported.json",
@@ -162,6 +160,7 @@ rule export_sft:
         mem_mb=2000 if STUDY == "mini" else 32000,
         runtime=60,
     params:
+        code=code("sft.export"),
         run=env("sft"),
     shell:
         "{params.run} workflow_scripts.sft.export --config {input.config:q} --input {input.adapter:q} "
@@ -173,7 +172,6 @@ rule evaluate_sft:
     input:
         model=lambda wildcards: f"{sft_model(wildcards.labels)}.json",
         dataset="results/{study}/sft/{labels}/dataset.json",
-        code=code("sft.evaluate"),
     output:
         metrics="results/{study}/sft/{labels}/metrics.json",
         manifest="results/{study}/sft/{labels}/evaluation.json",
@@ -187,6 +185,7 @@ rule evaluate_sft:
         runtime=60,
         gpu=gpus(),
     params:
+        code=code("sft.evaluate"),
         run=env("sft"),
         model=lambda wildcards: sft_model(wildcards.labels),
         parameters=parameters("sft.evaluate"),

@@ -12,8 +12,8 @@ READERS = [
 ]  # networks that need BERT's words
 
 
-def only(files, *parts):
-    """Of the files that `track.registry` could import, those that a job's tracker does: no other's edit reruns it."""
+def only(module, *parts):
+    """Code of `module` without what it imports for other trackers than the one whose `parts` are named: no other's edit reruns it."""
     optional = [
         "/networks/",
         "/trackers/dutrack",
@@ -22,11 +22,13 @@ def only(files, *parts):
         "/trackers/r1track",
     ]
     optional += ["/serve/", "/checkpoints.py", "/convert.py", "/crops.py", "/texts.py"]
-    return [
-        f
-        for f in files
-        if not any(o in f for o in optional) or any(part in f for part in parts)
-    ]
+    return fingerprint(
+        [
+            f
+            for f in graph.sources([module])
+            if not any(o in f for o in optional) or any(part in f for part in parts)
+        ]
+    )
 
 
 PLAIN = (
@@ -42,17 +44,15 @@ DUTRACK = (*PLAIN, "/networks/dutrack", "/trackers/dutrack")
 def tracker_code(wildcards):
     """Modules of a tracker's job."""
     if wildcards.tracker in CLASSIC:
-        return only(code("track.run"))
+        return only("track.run")
     if wildcards.tracker.startswith("seqtrack"):
-        return only(
-            code("track.run"), *PLAIN, "/networks/seqtrack", "/trackers/seqtrack"
-        )
+        return only("track.run", *PLAIN, "/networks/seqtrack", "/trackers/seqtrack")
     asks = (
         ("/serve/", "/trackers/reasoningtrack")
         if wildcards.tracker == "reasoningtrack"
         else ()
     )
-    return only(code("track.run"), *DUTRACK, *asks)
+    return only("track.run", *DUTRACK, *asks)
 
 
 def needs(wildcards):
@@ -85,7 +85,6 @@ def flags(wildcards):
 rule train_tracker:
     input:
         index="results/{study}/data/tnllt.npz",
-        code=only(code("track.train"), *DUTRACK),
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
@@ -102,6 +101,7 @@ rule train_tracker:
         runtime=30 if STUDY == "mini" else 4320,
         gpu=gpus(),
     params:
+        code=only("track.train", *DUTRACK),
         run=env("track"),
         parameters=parameters("track.train"),
     shell:
@@ -110,8 +110,6 @@ rule train_tracker:
 
 
 rule fetch_checkpoint:
-    input:
-        code=code("data.fetch"),
     output:
         folder=directory("data/{study}/checkpoints/{source}"),
         manifest="data/{study}/checkpoints/{source}.json",
@@ -126,6 +124,7 @@ rule fetch_checkpoint:
         mem_mb=1000,
         runtime=240,
     params:
+        code=code("data.fetch"),
         run=env("data"),
         parameters=parameters("data.fetch"),
     shell:
@@ -153,7 +152,6 @@ rule convert_checkpoint:
             if wildcards.network in READERS
             else []
         ),
-        code=only(code("track.convert"), *PLAIN, "/networks/"),
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
@@ -168,6 +166,7 @@ rule convert_checkpoint:
         mem_mb=8000,
         runtime=30,
     params:
+        code=only("track.convert", *PLAIN, "/networks/"),
         run=env("track"),
         folder=lambda wildcards, input: input.checkpoint.removesuffix(".json"),
         words=lambda wildcards, input: (
@@ -185,7 +184,6 @@ rule run_tracker:
     input:
         needs,
         index="results/{study}/data/{benchmark}.npz",
-        code=tracker_code,
     output:
         shard=directory("results/{study}/track/shards/{benchmark}/{tracker}/{shard}"),
         manifest="results/{study}/track/shards/{benchmark}/{tracker}/{shard}.json",
@@ -203,6 +201,7 @@ rule run_tracker:
         runtime=60 if STUDY == "mini" else 1440,
         gpu=gpus(),
     params:
+        code=tracker_code,
         run=env("track"),
         split=PARAMS.track.split,
         shards=PARAMS.track.run.shards,
@@ -222,7 +221,6 @@ rule collect_results:
             shard=range(PARAMS.track.run.shards),
         ),
         index="results/{study}/data/{benchmark}.npz",
-        code=only(code("track.collect")),
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",
@@ -237,6 +235,7 @@ rule collect_results:
         mem_mb=1000,
         runtime=30,
     params:
+        code=only("track.collect"),
         run=env("track"),
         split=PARAMS.track.split,
         shards=lambda wildcards, input: [
@@ -251,7 +250,6 @@ rule probe_language:
     input:
         weights="results/{study}/track/weights/dutrack.json",
         index="results/{study}/data/tnllt.npz",
-        code=only(code("track.language"), *DUTRACK),
     output:
         metrics="results/{study}/track/language.json",
         manifest="results/{study}/track/language.manifest.json",
@@ -265,6 +263,7 @@ rule probe_language:
         runtime=30,
         gpu=gpus(),
     params:
+        code=only("track.language", *DUTRACK),
         run=env("track"),
         split=PARAMS.track.split,
         batch=PARAMS.track.run.batch,
@@ -280,7 +279,6 @@ rule import_published:
     input:
         archive=f"data/{{study}}/published/{PARAMS.track.published_source}.json",
         index="results/{study}/data/{benchmark}.npz",
-        code=only(code("track.published")),
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",
@@ -295,6 +293,7 @@ rule import_published:
         mem_mb=2000,
         runtime=60,
     params:
+        code=only("track.published"),
         run=env("track"),
         split=PARAMS.track.split,
         archive=lambda wildcards, input: input.archive.removesuffix(".json"),

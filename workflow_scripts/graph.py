@@ -79,9 +79,26 @@ def _closure(module: str) -> frozenset[str]:
 
 @cache
 def fingerprint(paths: tuple[str, ...]) -> str:
-    """Short hash of the content of files relative to the root."""
-    lines = [f"{path} {hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}" for path in sorted(paths)]
+    """Short hash of what files, relative to the root, do: editing a comment or a docstring of a module leaves it."""
+    lines = [f"{path} {hashlib.sha256(_meaning(ROOT / path).encode()).hexdigest()}" for path in sorted(paths)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+@cache
+def _meaning(path: Path) -> str:
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8")
+    tree = _tree(path)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
 def _file(module: str) -> Path | None:
@@ -95,10 +112,11 @@ def _file(module: str) -> Path | None:
     return path / "__init__.py" if (path / "__init__.py").is_file() else None
 
 
+@cache
 def _imports(path: Path, module: str) -> list[str]:
     """Dotted names of the package that a file imports anywhere, with the packages on the way."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -137,7 +155,7 @@ def _plan_here(study: str) -> dict[str, dict[str, Any]]:
         workflow = dag_api.workflow_api._workflow  # Snakemake has no public way to the jobs and their parameters
         workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True)
         workflow._build_dag()
-        names = workflow.globals["PARAMETER_NAMES"]
+        names, code_files = workflow.globals["PARAMETER_NAMES"], workflow.globals["CODE_FILES"]
         rules: dict[str, dict[str, Any]] = {}
         for job in workflow.dag.jobs:
             stage = Path(job.rule.snakefile).stem
@@ -153,6 +171,7 @@ def _plan_here(study: str) -> dict[str, dict[str, Any]]:
             node["outputs"] |= {str(o): bool(o.is_directory) for o in job.output}
             for value in job.params:
                 node["parameters"] |= names.get(str(value), set())
+                node["inputs"] |= set(code_files.get(str(value), ()))
         return {
             rule: {
                 **node,

@@ -125,14 +125,16 @@ def step(command: list[str]) -> None:
 
 def given_back(node: argparse.Namespace, command: list[str], environment: str) -> bool:
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
-    from workflow_scripts import provenance, recall
+    from workflow_scripts import graph, provenance, recall
 
+    module = command[command.index("-m") + 1].removeprefix("workflow_scripts.") if "-m" in command else ""
+    code = graph.fingerprint(tuple(graph.sources([module]))) if module else ""
     reads = recall.hashes(node.reads)
-    key = recall.key(command, environment, node.code, reads)
+    key = recall.key(command, environment, code, reads)
     if recall.recall(key, node.makes):
         return True
     lock = hashlib.sha256(read_lock(node.name).encode()).hexdigest()
-    told = {"key": key, "makes": node.makes, "reads": reads, "command": command, "code": node.code, "lock": lock}
+    told = {"key": key, "makes": node.makes, "reads": reads, "command": command, "code": code, "lock": lock}
     os.environ[recall.NODE] = json.dumps(told | {"commit": provenance.commit(), "began": time.time()})
     return False
 
@@ -143,7 +145,6 @@ def main() -> None:
     parser.add_argument("name", help="environment: a lock's name in envs/")
     parser.add_argument("--makes", nargs="+", default=[], help="a node's outputs, given back if they would be the same again")
     parser.add_argument("--reads", nargs="+", default=[], help="the node's inputs, whose content decides that")
-    parser.add_argument("--code", default="", help="hash of the node's code, which decides it too")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of its own that the command gets (under Slurm: Slurm's)")
     parser.epilog = "After -- comes the command; without one the environment is only built, and its folder printed."
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
