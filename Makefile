@@ -7,7 +7,7 @@ STAGES := data sft grpo serve track score report
 SUITES := graph serve grpo track sft score data report ground
 IN_ENV := .venv/bin/python -m workflow_scripts.in_env
 
-.PHONY: help setup table test test-cluster preflight check format clean $(addprefix test-,$(SUITES))
+.PHONY: help setup table test test-cluster preflight restore check format clean $(addprefix test-,$(SUITES))
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,10 @@ test-cluster: setup  ## the mini study on a real Slurm that is brought up for it
 
 preflight: setup  ## what is missing here before `snakemake --profile slurm all` can run
 	@.venv/bin/python -m workflow_scripts.preflight
+
+restore: setup  ## after `dvc pull` in another clone: Snakemake learns what the files were made of, and says what is left to do
+	@.venv/bin/python -m workflow_scripts.provenance unpack
+	@source .venv/bin/activate && snakemake -n all --quiet rules && dvc status
 
 check: setup  ## formatting, lint, architecture
 	@.venv/bin/ruff format --check --quiet . && .venv/bin/ruff check --quiet . && .venv/bin/snakefmt --check Snakefile rules 2>&1 | tail -n 3

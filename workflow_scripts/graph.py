@@ -184,10 +184,10 @@ def _plan_here(study: str) -> dict[str, dict[str, Any]]:
 
 
 def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: str = "mini") -> dict[str, Any]:
-    """dvc.yaml as a dictionary: one stage a rule.
+    """dvc.yaml as a dictionary: one stage a rule, and one that packs what `make restore` needs in another clone.
 
     `persist` keeps DVC from deleting what Snakemake would find up to date; folders are named as targets beside their
-    manifest, so that a lost folder is noticed; small files stay out of DVC's cache, since git or a rerun gives them back.
+    manifest, so that a lost folder is noticed.
     """
     made = {output for node in rules.values() for output in node["outputs"]}
     stages = {}
@@ -195,7 +195,6 @@ def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: st
         if rule == "all":
             continue
         targets = " ".join(_quoted(o) for o in node["outputs"])
-        folders = [o for o, is_folder in node["outputs"].items() if is_folder]
         sources_used = [i for i in node["inputs"] if i in made or (ROOT / i).exists()]
         stage: dict[str, Any] = {
             "cmd": f"snakemake --quiet rules --allowed-rules {rule} -- {targets}",
@@ -205,12 +204,17 @@ def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: st
         }
         metrics = []
         for output in node["outputs"]:
-            entry = {output: {"persist": True, **({} if output in folders else {"cache": False})}}
+            entry = {output: {"persist": True}}
             if output.endswith("metrics.json") or output.endswith(("language.json", "check.json")):
                 metrics.append(entry)
             else:
                 stage["outs"].append(entry)
         stages[rule] = {key: value for key, value in {**stage, "metrics": metrics}.items() if value}
+    stages["pack_provenance"] = {
+        "cmd": f"python -m workflow_scripts.provenance pack --study {study}",
+        "deps": [path for path in rules["all"]["inputs"] if path in made],
+        "outs": [{f"results/{study}/provenance.tar": {"persist": True}}],
+    }
     return {"stages": stages, "plots": dvc_plots(tree, study)}
 
 

@@ -2,19 +2,24 @@
 
     python -m workflow_scripts.provenance show results/tnllt_table.csv
     python -m workflow_scripts.provenance verify results/tnllt_table.csv
+    python -m workflow_scripts.provenance pack --study mini      # what `dvc push` carries to another clone
+    python -m workflow_scripts.provenance unpack --study mini    # after `dvc pull` there: make restore
 
 Beside every manifest X.json lies X.provenance.json, written when the node's job ended: command, commit, environment and its
 lock, code, hashes of what it read, device and times. It is no output of the graph, because its clock is not the same twice.
+Packed with these records go Snakemake's own, so that a clone whose files came from DVC knows what they were made of.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import platform
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +29,7 @@ from workflow_scripts import console, files, recall
 from workflow_scripts.console import BadInput
 
 SUFFIX = ".provenance.json"
+METADATA = Path(".snakemake", "metadata")
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -141,12 +147,67 @@ def show(path: str | Path) -> None:
     Console(highlight=False).print(branches[0])
 
 
+def archive(study: str) -> Path:
+    """Where the records of a study are packed."""
+    return Path("results", study, "provenance.tar")
+
+
+def pack(study: str) -> int:
+    """Pack a study's records, and Snakemake's of the same outputs; returns how many files. Same records, same bytes."""
+    tops = (f"data/{study}/", f"results/{study}/", "results/tnllt_table.")
+    members = [p for top in ("data", "results") for p in _records(Path(top), study)]
+    for path in METADATA.glob("**/*"):
+        # a long name is split over folders; each piece is base64 of the output's path
+        name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
+        if path.is_file() and base64.urlsafe_b64decode(name).decode().startswith(tops):
+            members.append(path)
+    with files.atomic_path(archive(study)) as temporary, tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(members):
+            entry = tar.gettarinfo(path)
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
+            with open(path, "rb") as handle:
+                tar.addfile(entry, handle)
+    return len(members)
+
+
+def _records(top: Path, study: str) -> Iterator[Path]:
+    """Record files of a study: they lie beside manifests, never inside a dataset or another folder that a node made."""
+    waiting = [top / study, *([top] if top.name == "results" else [])]
+    while waiting:
+        folder = waiting.pop()
+        found = sorted(folder.glob(f"*{SUFFIX}"))
+        yield from found
+        made = {m for record in found for m in files.read_json(record)["makes"]}
+        if folder != top:
+            inside = (p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")) if folder.is_dir() else ()
+            waiting += [p for p in inside if p.as_posix() not in made]
+
+
+def unpack(study: str) -> int:
+    """Put the packed records where they were; returns how many. BadInput where DVC has not brought the archive."""
+    if not archive(study).is_file():
+        raise BadInput(
+            f"{archive(study)} is not here: run `dvc pull` first (and `dvc repro`, `dvc push` where the study was made)."
+        )
+    with tarfile.open(archive(study)) as tar:
+        members = tar.getmembers()
+        tar.extractall(".", members, filter="data")
+    return len(members)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="What made a result: show the chain back to the sources, or hash it again.")
-    parser.add_argument("what", choices=("show", "verify"))
-    parser.add_argument("path", type=Path, help="a file or folder that the graph made, e.g. results/tnllt_table.csv")
+    verbs = parser.add_subparsers(dest="what", required=True)
+    for verb in ("show", "verify"):
+        verbs.add_parser(verb).add_argument("path", type=Path, help="what the graph made, e.g. results/tnllt_table.csv")
+    for verb in ("pack", "unpack"):
+        verbs.add_parser(verb).add_argument("--study", default="mini", choices=("mini", "full"), help="whose records")
     arguments = parser.parse_args()
+    if arguments.what in ("pack", "unpack"):
+        count = {"pack": pack, "unpack": unpack}[arguments.what](arguments.study)
+        print(f"{archive(arguments.study)}: {count} records {arguments.what}ed")
+        return
     path = Path(os.path.relpath(arguments.path))
     if find(path) is None:
         raise BadInput(

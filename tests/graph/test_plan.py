@@ -83,11 +83,13 @@ def test_every_stage_of_the_study_is_planned(mini):
 
 @pytest.mark.parametrize(("file", "rule", "block"), [pytest.param(*b, id=b[1]) for b in rule_blocks()])
 def test_every_rule_has_log_benchmark_resources_and_a_manifest(file, rule, block):
-    for section in ("input:", "output:", "log:", "benchmark:", "resources:", "shell:"):
+    for section in ("output:", "log:", "benchmark:", "resources:", "params:", "shell:"):
         assert f"    {section}" in block, f"{file}: {rule} has no {section}"
+    assert re.search(r"^        code=", block, re.M), f"{file}: {rule} does not name its code"
     assert re.search(r"mem_mb=", block) and re.search(r"runtime=", block), f"{file}: {rule} asks for no mem_mb or runtime"
     assert ".json" in block, f"{file}: {rule} writes no manifest"
-    order = [block.index(f"    {s}:") for s in ("input", "output", "log", "benchmark", "resources", "shell")]
+    sections = ("input", "output", "log", "benchmark", "resources", "params", "shell")
+    order = [block.index(f"    {s}:") for s in sections if f"    {s}:" in block]
     assert order == sorted(order), f"{file}: the sections of {rule} are out of order"
 
 
