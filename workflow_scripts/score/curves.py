@@ -30,13 +30,15 @@ class Rules:
     truth_valid: Literal["xywh > 0", "wh > 0", "wh > 0, finite", "any"] = "xywh > 0"
     invalid_truth_pixel: Literal["hit", "miss"] = "hit"  # the toolkits write an error of -1, which is <= any threshold
     invalid_truth_norm: Literal["hit", "miss"] = "hit"
-    repair: Literal["bad", "zero size", "none"] = "bad"  # which rows copy the row before
+    repair: Literal["bad", "bad, NaN in all", "zero size", "none"] = "bad"  # which rows copy the row before
     refuse_invalid: bool = False  # NaN or negative sizes stop the toolkit
     first_frame: Literal["ground truth", "dropped"] = "ground truth"
     denominator: Literal["all", "scored"] = "all"
     inclusive_overlap: bool = True  # right = x + w - 1
     inclusive_centre: bool = True  # centre = x + (w - 1) / 2
-    norm_size: Literal["truth", "at least a pixel"] = "truth"
+    # the normalised error's unit, and whether centres are divided by it before they are subtracted: it decides ties
+    norm_size: Literal["truth", "truth, subtracted first", "at least a pixel"] = "truth"
+    success_at: Literal[">", ">="] = ">"  # what an overlap must be of a threshold
     rounded: bool = False  # all boxes rounded to integers, ties to even
     clip_to_image: bool = False
     grid: Literal["colon", "linspace", "torch"] = "colon"  # how the thresholds were computed: their last bits decide ties
@@ -82,11 +84,14 @@ def error_thresholds(rules: Rules) -> tuple[Floats, Floats]:
 def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, NDArray[np.int64]]:
     """Replace bad rows by the row before, in order: (planes [4, K, N], repaired rows [K]).
 
-    Bad is NaN or a size <= 0 ("bad") or a size of exactly 0 ("zero size"). The first row is never repaired, nor a frame whose
-    ground truth has a NaN: both are copied raw into the rows after them, as the toolkits do.
+    Bad is a NaN or a size <= 0 ("bad"; the OTB family of toolkits asks for four NaNs) or a size of exactly 0 ("zero size").
+    The first row is never repaired, nor a frame whose ground truth has a NaN: both are copied raw into the rows after them, as
+    the toolkits do.
     """
     x, y, w, h = planes
-    if kind == "bad":
+    if kind == "bad, NaN in all":
+        good = ~((w <= 0) | (h <= 0) | np.isnan(planes).all(axis=0))
+    elif kind == "bad":
         good = w > 0
         good &= h > 0
         good &= x == x
@@ -139,17 +144,21 @@ def centre_errors(planes: Floats, truth: Floats, rules: Rules) -> tuple[Floats, 
         centre *= 0.5  # the same bits as dividing by 2
         centre += low
         true_centre = true_low + (true_size - pixel) * 0.5
-        unit = true_size if rules.norm_size == "truth" else np.maximum(true_size, 1.0)
+        unit = np.maximum(true_size, 1.0) if rules.norm_size == "at least a pixel" else true_size
         difference = centre - true_centre
         difference *= difference
         squares = difference if squares is None else np.add(squares, difference, out=squares)
         if rules.norm_size == "truth":
             centre /= unit
             centre -= true_centre / unit
-        else:
+            centre *= centre
+        elif rules.norm_size == "at least a pixel":
             centre -= true_centre
             centre /= unit
-        centre *= centre
+            centre *= centre
+        else:  # TrackingNet's devkit writes d / w * d / w, which rounds otherwise than (d / w) ** 2
+            centre -= true_centre
+            centre = centre / unit * centre / unit
         scaled = centre if scaled is None else np.add(scaled, centre, out=scaled)
     return np.sqrt(squares, out=squares), np.sqrt(scaled, out=scaled)
 
@@ -266,7 +275,8 @@ def score_sequence(
     frames = int(errors.scored.sum()) if rules.denominator == "scored" else length
     share = frames + EPS
     pixel_thresholds, norm_thresholds = error_thresholds(rules)
-    above = _histogram(rank(iou, thresholds), len(thresholds))
+    reached = iou if rules.success_at == ">" else np.nextafter(iou, np.inf)  # the least double above: t < it means t <= iou
+    above = _histogram(rank(reached, thresholds), len(thresholds))
     within_pixel = _histogram(rank(pixel, pixel_thresholds), rules.error_steps)
     within_norm = _histogram(rank(norm, norm_thresholds), rules.error_steps)
     np.maximum(iou, 0.0, out=iou)

@@ -70,10 +70,13 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
     if rules.absent_frames != "miss":
         absent = np.zeros_like(absent)
     thresholds = success_thresholds(rules, options.thresholds)
-    missed, lost = found.missed, found.unreadable
+    planes, missed, lost = found.planes, found.missed, found.unreadable
+    if tally.protocol.short_is_miss:  # rows that are not there are NaN already, and the first frame is given
+        gone = lost & [not Path(path).exists() for path in paths]
+        planes, missed = np.where(gone[:, None], 0.0, planes), np.zeros_like(missed)
     if rules.refuse_invalid:
         with np.errstate(invalid="ignore"):
-            bad = ((found.planes[2:] < 0).any(axis=0) | np.isnan(found.planes).any(axis=0)) & ~missed
+            bad = ((planes[2:] < 0).any(axis=0) | np.isnan(planes).any(axis=0)) & ~missed
         for k in np.flatnonzero(bad.any(axis=1)):
             row = int(bad[k].argmax()) + 1
             if not options.lenient:
@@ -83,7 +86,7 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
                 )
         lost = lost | bad.any(axis=1)
         missed = missed | bad.any(axis=1)[:, None]
-    score = score_sequence(found.planes, truth, absent, rules, thresholds, missed, options.image_size)
+    score = score_sequence(planes, truth, absent, rules, thresholds, missed, options.image_size)
     tally.trackers.append(score)
     tally.perfect.append(score_sequence(truth[:, None], truth, absent, rules, thresholds, None, options.image_size))
     present = ~absent

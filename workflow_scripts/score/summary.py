@@ -164,11 +164,11 @@ class Interval:
 
 
 def bootstrap(scores: Scores, samples: int, seed: int) -> list[Interval]:
-    """Percentile bootstrap over sequences. The best tracker is the best by the protocol's last metric."""
+    """Percentile bootstrap over sequences. The best tracker is the best by the metric that the protocol ranks by."""
     size = len(scores.sequences)
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=samples).astype(np.float64)
     values, _ = overall(scores)
-    best = int(order_by(values[:, -1])[0])
+    best = int(order_by(values[:, scores.protocol.ranked_by])[0])
     found = []
     for column, metric in enumerate(scores.protocol.metrics):
         weight = scores.kept(metric) * (scores.frames if scores.protocol.pooled else 1.0)  # [K, S]
