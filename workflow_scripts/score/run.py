@@ -40,7 +40,7 @@ class Options:
     thresholds: str = "matlab"
     lenient: bool = False
     reproduce_kit_bugs: bool = False
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] | Mapping[str, tuple[int, int]] | None = None  # of all images, or by sequence
 
 
 @dataclass
@@ -70,6 +70,9 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
     if rules.absent_frames != "miss":
         absent = np.zeros_like(absent)
     thresholds = success_thresholds(rules, options.thresholds)
+    size = options.image_size.get(annotation.name) if isinstance(options.image_size, Mapping) else options.image_size
+    if rules.clip_to_image and size is None:
+        raise BadInput(f"{tally.protocol.name} clips boxes to the image: give {annotation.name}'s size with --image-size.")
     planes, missed, lost = found.planes, found.missed, found.unreadable
     if tally.protocol.short_is_miss:  # rows that are not there are NaN already, and the first frame is given
         gone = lost & [not Path(path).exists() for path in paths]
@@ -86,9 +89,9 @@ def _add(tally: _Tally, annotation: Annotation, found: SequenceResults, options:
                 )
         lost = lost | bad.any(axis=1)
         missed = missed | bad.any(axis=1)[:, None]
-    score = score_sequence(planes, truth, absent, rules, thresholds, missed, options.image_size)
+    score = score_sequence(planes, truth, absent, rules, thresholds, missed, size)
     tally.trackers.append(score)
-    tally.perfect.append(score_sequence(truth[:, None], truth, absent, rules, thresholds, None, options.image_size))
+    tally.perfect.append(score_sequence(truth[:, None], truth, absent, rules, thresholds, None, size))
     present = ~absent
     sized = present & valid_truth(truth, "wh > 0, finite")
     constant = [
@@ -120,8 +123,6 @@ def _finish(
 def _check(chosen: Series[Protocol], annotations: Series[Annotation], options: Options, source: str | Path) -> None:
     if not options.reproduce_kit_bugs:  # the toolkits take inverted flags without a word
         truths.check_polarity(annotations, source)
-    if any(p.rules.clip_to_image for p in chosen) and options.image_size is None:
-        raise BadInput("this protocol clips boxes to the image: give its size with --image-size 1280x720.")
 
 
 def score_files(
@@ -224,7 +225,9 @@ def parse_arguments(arguments: Series[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--thresholds", choices=["matlab", "octave"], help="whose 0:0.05:1 (default: the parameters')")
     parser.add_argument("--lenient", action="store_true", help="count what cannot be read as missed, and say so")
     parser.add_argument("--reproduce-kit-bugs", action="store_true", help="an empty file breaks later trackers' loop too")
-    parser.add_argument("--image-size", help="WIDTHxHEIGHT, for protocols that clip boxes to the image")
+    parser.add_argument(
+        "--image-size", help="WIDTHxHEIGHT, or a file of lines `sequence WIDTHxHEIGHT`, for protocols that clip boxes to the image"
+    )
     parser.add_argument("--beside", help="comma-separated protocols to compute beside (default: the parameters')")
     parser.add_argument("--parameters", help="JSON of score.run (default: params.yaml here, if any)")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
@@ -232,13 +235,24 @@ def parse_arguments(arguments: Series[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """ "1280x720" as (1280, 720)."""
+def parse_size(text: str | None) -> tuple[int, int] | dict[str, tuple[int, int]] | None:
+    """ "1280x720" as (1280, 720); of a file with a line `sequence 1280x720` each, sequence -> size."""
     if text is None:
         return None
+    if not Path(text).is_file():
+        return _size(text, "--image-size")
+    sizes = {}
+    for number, line in enumerate(Path(text).read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            name, _, size = line.strip().rpartition(" ")
+            sizes[name.strip()] = _size(size, f"{text}, line {number}:")
+    return sizes
+
+
+def _size(text: str, where: str) -> tuple[int, int]:
     width, x, height = text.lower().partition("x")
     if not (x and width.isdigit() and height.isdigit()):
-        raise BadInput(f"--image-size {text}: write it as 1280x720.")
+        raise BadInput(f"{where} {text}: write a size as 1280x720.")
     return int(width), int(height)
 
 
