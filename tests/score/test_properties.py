@@ -128,8 +128,8 @@ def test_counting_by_guess_equals_comparing_with_every_threshold(values, colon, 
 
 def test_repair_copies_the_row_before_and_never_the_first():
     boxes = np.array([[1, 1, 0, 5], [2, 2, np.nan, 5], [3, 3, 4, 4], [4, 4, -1, 4], [5, 5, 4, 0], [-6, -6, 2, 2]], dtype=float)
-    planes, count = curves.repair_rows(np.ascontiguousarray(boxes.T[:, None]), np.ones((4, 6)))
-    assert count.tolist() == [4 - 1]
+    planes, repaired = curves.repair_rows(np.ascontiguousarray(boxes.T[:, None]), np.ones((4, 6)))
+    assert np.flatnonzero(repaired).tolist() == [1, 3, 4]
     np.testing.assert_array_equal(planes[:, 0].T, boxes[[0, 0, 2, 2, 2, 5]])
 
 

@@ -139,45 +139,79 @@ int64_t scan_boxes(const unsigned char *text, int64_t size, int64_t capacity, do
 
 /* ---- boxes to histograms ---- */
 
-/* What a frame is, in its byte of `kinds`. */
-enum { UNREPAIRED = 1, NOT_COMPARED = 2, PIXEL_HIT = 4, NORM_HIT = 8 };
-/* Which rows copy the row before: `repair`. */
-enum { NONE, BAD, ZERO_SIZE };
+typedef struct { /* one frame's ground truth, and what does not depend on the tracker */
+    double x, y, right, bottom, area;
+    double centre_x, centre_y, width, height, norm_x, norm_y; /* norm: the centre in units of width and height */
+} truth_t;
 
-/* How many of the evenly spaced thresholds (from 0) are below `value`, which is no NaN. */
-static int64_t rank_of(double value, const double *thresholds, int64_t last) {
-    double guess = value * ((double)last / thresholds[last]);
-    guess = guess < 0 ? 0 : guess > (double)last ? (double)last : guess;
-    int64_t nearest = (int64_t)(guess + 0.5);
-    return nearest + (thresholds[nearest] < value);
+enum { UNREPAIRED = 1, NOT_COMPARED = 2, PIXEL_HIT = 4, NORM_HIT = 8 }; /* bits of a frame's kind */
+enum { REPAIR_NONE, REPAIR_BAD, REPAIR_ZERO_SIZE };
+
+/* MATLAB's min and max, which ignore a NaN: without a branch where only `a` can be one, and in general. */
+static double lesser(double a, double b) { return a < b ? a : b; }
+static double greater(double a, double b) { return a > b ? a : b; }
+static double least(double a, double b) { return b != b ? a : lesser(a, b); }
+static double most(double a, double b) { return b != b ? a : greater(a, b); }
+
+/* How many of the evenly spaced thresholds (from 0) are below `value`, which is a number. */
+static int64_t rank_of(double value, const double *thresholds, double last, double each) {
+    int64_t nearest = (int64_t)(lesser(greater(value * each, 0), last) + 0.5);
+    return nearest + (thresholds[nearest] < value); /* what is left of the nearest is below the value, what is right above it */
 }
 
-static double lesser(double a, double b) { return a < b || b != b ? a : b; } /* as fmin: a NaN loses */
-static double greater(double a, double b) { return a > b || b != b ? a : b; }
-
-/* Histograms of the ranks of overlap and both centre errors for `trackers` x `frames` boxes, planes [4, K, N].
- * truth: planes [11, N], see scanner.py. missed [K, N]: rows that count as a miss. The three `thresholds` lie behind each other,
- * as do the histograms [K, steps + 1]. `corner` and `middle` are the kits' minus one, or 0. */
-void count_frames(int64_t trackers, int64_t frames, const double *boxes, const double *truth, const uint8_t *kinds,
-                  const uint8_t *missed, const double *thresholds, const int64_t *steps, int64_t repair,
-                  int64_t first_is_given, double corner, double middle, int64_t *histograms, double *overlap,
+/* Histograms of the ranks of overlap, pixel error and normalised error of boxes [4, K, N], each [K, steps + 1]; overlap [K, N],
+ * at least 0; rows repaired and not finite [K]. missed [K, N]: rows that count as a miss. first: the box that stands for every
+ * tracker's first, or NULL. corner and middle: 1 where the benchmark takes one off sizes for the far corner and the centre. */
+void count_frames(int64_t trackers, int64_t frames, const double *boxes, const truth_t *truth, const uint8_t *kinds,
+                  const uint8_t *missed, const double *first, int64_t repair, double corner, double middle,
+                  const double *const thresholds[3], const int64_t steps[3], int64_t *const histograms[3], double *overlap,
                   int64_t *repaired, int64_t *non_finite) {
-    const int64_t plane = trackers * frames;
-    const double *true_x = truth, *true_y = truth + frames, *right = truth + 2 * frames, *bottom = truth + 3 * frames,
-                 *area = truth + 4 * frames, *centre_x = truth + 5 * frames, *centre_y = truth + 6 * frames,
-                 *unit_x = truth + 7 * frames, *unit_y = truth + 8 * frames, *norm_x = truth + 9 * frames,
-                 *norm_y = truth + 10 * frames;
-    const double *at_overlap = thresholds, *at_pixel = at_overlap + steps[0], *at_norm = at_pixel + steps[1];
+    double last[3], each[3];
+    for (int i = 0; i < 3; i++) last[i] = (double)(steps[i] - 1), each[i] = last[i] / thresholds[i][steps[i] - 1];
     for (int64_t k = 0; k < trackers; k++) {
-        int64_t *above = histograms + k * (steps[0] + 1);
-        int64_t *pixels = histograms + trackers * (steps[0] + 1) + k * (steps[1] + 1);
-        int64_t *norms = histograms + trackers * (steps[0] + steps[1] + 2) + k * (steps[2] + 1);
-        const double *box = boxes + k * frames;
-        double x = 0, y = 0, w = 0, h = 0;
+        const double *xs = boxes + k * frames, *ys = xs + trackers * frames, *ws = ys + trackers * frames,
+                     *hs = ws + trackers * frames;
+        int64_t *counts[3];
+        for (int i = 0; i < 3; i++) counts[i] = histograms[i] + k * (steps[i] + 1);
+        double px = 0, py = 0, pw = 0, ph = 0; /* the row before */
         for (int64_t n = 0; n < frames; n++) {
-            double X = box[n], Y = box[n + plane], W = box[n + 2 * plane], H = box[n + 3 * plane];
-            if (!missed[k * frames + n]) non_finite[k] += (X - X) + (Y - Y) + (W - W) + (H - H) != 0;
+            const truth_t *t = truth + n;
+            int kind = kinds[n], miss = missed[k * frames + n];
+            double x = xs[n], y = ys[n], w = ws[n], h = hs[n];
+            if (!((x - x) + (y - y) + (w - w) + (h - h) == 0)) non_finite[k] += !miss;
+            int good = repair == REPAIR_BAD ? w > 0 && h > 0 && x == x && y == y
+                                            : repair == REPAIR_NONE || (w != 0 && h != 0);
+            if (!good && n > 0 && !(kind & UNREPAIRED)) {
+                x = px, y = py, w = pw, h = ph;
+                repaired[k] += !miss;
+            }
+            px = x, py = y, pw = w, ph = h;
+            if (n == 0 && first) x = first[0], y = first[1], w = first[2], h = first[3];
+            double iou = -1, pixel = INFINITY, norm = INFINITY;
+            if (!(kind & NOT_COMPARED) && !miss) {
+                double right = x + w - corner, bottom = y + h - corner, left, top;
+                if (kind & UNREPAIRED) { /* the ground truth may hold a NaN */
+                    right = least(right, t->right), bottom = least(bottom, t->bottom);
+                    left = most(x, t->x), top = most(y, t->y);
+                } else {
+                    right = lesser(right, t->right), bottom = lesser(bottom, t->bottom);
+                    left = greater(x, t->x), top = greater(y, t->y);
+                }
+                double inner = greater(right - left + corner, 0) * greater(bottom - top + corner, 0);
+                double cx = (w - middle) * 0.5 + x, cy = (h - middle) * 0.5 + y;
+                double dx = cx - t->centre_x, dy = cy - t->centre_y;
+                double nx = cx / t->width - t->norm_x, ny = cy / t->height - t->norm_y;
+                iou = greater(inner / (w * h + t->area - inner), -1);
+                pixel = lesser(sqrt(dx * dx + dy * dy), INFINITY);
+                norm = lesser(sqrt(nx * nx + ny * ny), INFINITY);
+            } else if (!miss) {
+                if (kind & PIXEL_HIT) pixel = -1;
+                if (kind & NORM_HIT) norm = -1;
+            }
+            counts[0][rank_of(iou, thresholds[0], last[0], each[0])]++;
+            counts[1][rank_of(pixel, thresholds[1], last[1], each[1])]++;
+            counts[2][rank_of(norm, thresholds[2], last[2], each[2])]++;
+            overlap[k * frames + n] = greater(iou, 0);
         }
-        (void)x, (void)y, (void)w, (void)h, (void)above, (void)pixels, (void)norms, (void)overlap, (void)repaired;
     }
 }
