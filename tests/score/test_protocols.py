@@ -9,10 +9,10 @@ import pytest
 from conftest import GOLDEN, text_of
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score import annotations, protocols, results, run, summary
+from workflow_scripts.score import annotations, protocols, results, run, scoring, summary
 from workflow_scripts.score.annotations import Annotation
 from workflow_scripts.score.curves import EPS
-from workflow_scripts.score.run import Options
+from workflow_scripts.score.scoring import Options
 
 ROOT = Path(__file__).parents[2]
 RECORDED_BY_PYTHON = json.loads((GOLDEN / "synth_pub_python.json").read_text())
@@ -37,7 +37,7 @@ def test_vasttracks_toolkit_counts_as_lasots_does(golden_inputs):
     protocol = protocols.get("vasttrack")
     folder, known = synthetic(golden_inputs, protocol, None)
     trackers = run.tracker_folders(folder, (folder / "trackers.txt").read_text().split())
-    scores = run.score_files([protocol], known, trackers, Options("octave"))[0].scores
+    scores = scoring.score_files([protocol], known, trackers, Options("octave"))[0].scores
     recorded = np.load(GOLDEN / "synth_pub_curves.npz")
     for ours, name in ((scores.success, "success"), (scores.pixel, "precision_px"), (scores.norm, "precision_norm")):
         np.testing.assert_array_equal(ours, recorded[name])
@@ -61,13 +61,13 @@ def test_the_otb_family_equals_its_toolkits_recorded_run_cell_by_cell(golden_inp
         boxes[tracker] = [results.read_boxes(p).boxes[: a.truth.shape[1]] for p, a in zip(paths, known, strict=True)]
     boxes["partial"] = [partly_missing(b) for b in boxes["drift"]]
     options = Options("octave", reproduce_kit_bugs=True)
-    scores = run.score_arrays(protocol, known, boxes, options).scores
+    scores = scoring.score_arrays(protocol, known, boxes, options).scores
     counts = np.loadtxt(text_of("synth_pub_otb.txt.xz").splitlines()).reshape(len(boxes), len(known), -1)
     share = counts[:, :, -1:] + EPS
     np.testing.assert_array_equal(scores.success, counts[:, :, :21] / share)
     np.testing.assert_array_equal(scores.pixel, counts[:, :, 21:72] / share)
     any_nan = replace(protocol, rules=replace(protocol.rules, repair="bad"))
-    assert (run.score_arrays(any_nan, known, boxes, options).scores.success != scores.success).any()
+    assert (scoring.score_arrays(any_nan, known, boxes, options).scores.success != scores.success).any()
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("pytracking", 1e-6), ("dutrack", 1e-6), ("got10k", 1e-9), ("otb", 1e-9)])
@@ -76,7 +76,7 @@ def test_python_toolkits_numbers_are_equal(golden_inputs, name, tolerance):
     polarity = "1-is-absent" if protocol.absent_value is not None else None
     folder, known = synthetic(golden_inputs, protocol, polarity, leave_out=("SYN_pub_06",))  # NaN in its ground truth
     options = Options(image_size=(640, 480))
-    scores = run.score_files([protocol], known, run.tracker_folders(folder, list(recorded)), options)[0].scores
+    scores = scoring.score_files([protocol], known, run.tracker_folders(folder, list(recorded)), options)[0].scores
     np.testing.assert_allclose(summary.overall(scores)[0], list(recorded.values()), rtol=0, atol=tolerance)
 
 
@@ -111,7 +111,7 @@ def test_trackingnet_counts_as_its_devkit_does(tmp_path):
             (tmp_path / tracker).mkdir(exist_ok=True)
             (tmp_path / tracker / f"{name}.txt").write_text("".join(",".join(f"{v:g}" for v in row) + "\n" for row in boxes))
     known = [Annotation(name, np.ascontiguousarray(b.T), np.zeros(len(b), dtype=bool)) for name, b in truth.items()]
-    outcome = run.score_files([protocols.get("trackingnet")], known, run.tracker_folders(tmp_path, list(found)))[0]
+    outcome = scoring.score_files([protocols.get("trackingnet")], known, run.tracker_folders(tmp_path, list(found)))[0]
     values, _ = summary.overall(outcome.scores)
     np.testing.assert_allclose(100 * values, list(DEVKIT.values()), rtol=0, atol=1e-9)
     np.testing.assert_allclose(summary.overall(outcome.ceiling)[0], 1.0)  # an overlap of 1 reaches the threshold 1
@@ -134,4 +134,4 @@ def test_images_of_different_sizes_are_named_in_a_file(tmp_path):
     truth = np.tile([[5.0], [5.0], [9.0], [9.0]], 3)
     known = [Annotation("third", truth, np.zeros(3, dtype=bool))]
     with pytest.raises(BadInput, match="third's size with --image-size"):
-        run.score_arrays(protocols.get("got10k"), known, {"t": [truth.T]}, Options(image_size={"second": (9, 9)}))
+        scoring.score_arrays(protocols.get("got10k"), known, {"t": [truth.T]}, Options(image_size={"second": (9, 9)}))

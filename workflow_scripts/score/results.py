@@ -303,6 +303,13 @@ def read_sequence(
     return out
 
 
+def result_path(folder: Path, sequence: str) -> Path:
+    """A tracker's file of one sequence: <sequence>.txt, or GOT-10k's <sequence>/<sequence>_001.txt."""
+    plain = folder / f"{sequence}.txt"
+    nested = folder / sequence / f"{sequence}_001.txt"
+    return plain if plain.exists() or not nested.exists() else nested
+
+
 def read_bytes(path: Path) -> bytes | None:
     """A file's content, None where there is no file; BadInput where it cannot be read."""
     try:
