@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from workflow_scripts.score import annotations, protocols, run, summary
+from workflow_scripts.score import annotations, protocols, run, scoring, summary
 
 OCTAVE = 34.6  # us of CPU a frame and tracker, three runs of the kit
 START = np.array([400, 300, 80, 80])  # xywh of the first box
@@ -61,7 +61,7 @@ def main() -> None:
         for _ in range(args.repeats):
             start = time.process_time()
             known = annotations.from_toolkit(folder / "annos", protocol)
-            outcome = run.score_files([protocol], known, run.tracker_folders(folder))[0]
+            outcome = scoring.score_files([protocol], known, run.tracker_folders(folder))[0]
             summary.overall(outcome.scores)
             spent.append(time.process_time() - start)
     evaluations = args.sequences * args.trackers * args.frames

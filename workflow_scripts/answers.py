@@ -32,6 +32,11 @@ def parse(text: str) -> Answer:
     return Answer(text, match.group(1).strip(), "yes" if match.group(2) == "yes" else "no", sentence, True)
 
 
+def well_formed(text: str) -> bool:
+    """Whether `parse` can read the text."""
+    return parse(text).well_formed
+
+
 def parse_box(text: str) -> tuple[float, float, float, float] | None:
     """R1-Track's answer ``[x1, y1, x2, y2]`` (xyxy pixels of the crop), alone or inside <answer>; None if it is not a box."""
     inside = re.fullmatch(r"\s*<think>.*</think>.*?<answer>(.*?)</answer>\s*", text, re.DOTALL)

@@ -51,6 +51,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def cache_folder(name: str) -> Path:
+    """Folder of what can be made again at any time, in the user's cache; TRACKGRAPH_CACHE overrides where that is."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trackgraph"
+    return Path(os.environ.get("TRACKGRAPH_CACHE") or default).absolute() / name
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_path(path) as temporary:

@@ -2,6 +2,7 @@
 
 import lzma
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ def text_of(name: str) -> str:
     """A golden text file, packed or not."""
     path = GOLDEN / name
     return lzma.open(path, "rt", encoding="utf-8").read() if path.suffix == ".xz" else path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test uses or leaves anything in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("TRACKGRAPH_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

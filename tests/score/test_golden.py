@@ -9,8 +9,8 @@ import pytest
 from conftest import GOLDEN, text_of
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score import annotations, curves, protocols, results, run, summary
-from workflow_scripts.score.run import Options
+from workflow_scripts.score import annotations, curves, protocols, results, run, scoring, summary
+from workflow_scripts.score.scoring import Options
 
 TOLERANCE = 1e-12
 TNLLT = protocols.get("tnllt")
@@ -26,7 +26,7 @@ def synthetic(golden_inputs, thresholds):
     trackers = (folder / "trackers.txt").read_text().split()
     names = run.read_names(folder / "sequences.txt")
     known = annotations.from_toolkit(folder / "annos", TNLLT, "1-is-absent", names)
-    return run.score_files([TNLLT], known, run.tracker_folders(folder, trackers), Options(thresholds))[0].scores
+    return scoring.score_files([TNLLT], known, run.tracker_folders(folder, trackers), Options(thresholds))[0].scores
 
 
 def test_every_cell_of_every_curve_of_the_synthetic_suite_equals_the_octave_run(golden_inputs):
@@ -124,7 +124,7 @@ def test_order_empty_and_missing_files_end_as_in_the_toolkit(golden_inputs, key)
         names = run.read_names(folder / "sequences.txt")
         known = annotations.from_toolkit(folder / "annos", TNLLT, "1-is-absent", names)
         options = Options("octave", reproduce_kit_bugs=True)
-        return run.score_files([TNLLT], known, run.tracker_folders(folder, trackers), options)[0].scores
+        return scoring.score_files([TNLLT], known, run.tracker_folders(folder, trackers), options)[0].scores
 
     expected = recorded["legend_order"]
     if not expected:  # the toolkit stopped: either we refuse the input, too, or only its indexing of a single row failed

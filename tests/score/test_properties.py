@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score import curves, protocols, run, summary
+from workflow_scripts.score import curves, protocols, scoring, summary
 from workflow_scripts.score.annotations import Annotation, check_polarity
-from workflow_scripts.score.run import Options
+from workflow_scripts.score.scoring import Options
 
 OPTIONS = Options(image_size=(320, 240), lenient=True)
 quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,7 +39,7 @@ def study(seed: int, sequences: int = 5, trackers: int = 4, integers: bool = Tru
 @quick
 @given(seed=st.integers(0, 10**6))
 def test_curves_are_shares_and_monotone(name, seed):
-    scores = run.score_arrays(protocols.get(name), *study(seed), OPTIONS).scores
+    scores = scoring.score_arrays(protocols.get(name), *study(seed), OPTIONS).scores
     for curve, sign in ((scores.success, -1), (scores.pixel, 1), (scores.norm, 1)):
         assert (curve >= 0).all() and (curve <= 1).all()
         assert (sign * np.diff(curve, axis=2) >= 0).all()
@@ -51,7 +51,7 @@ def test_curves_are_shares_and_monotone(name, seed):
 def test_a_perfect_tracker_meets_the_ceiling_and_nobody_passes_it(name, seed):
     annotations, boxes = study(seed)
     boxes["perfect"] = [a.truth.T for a in annotations]
-    outcome = run.score_arrays(protocols.get(name), annotations, boxes, OPTIONS)
+    outcome = scoring.score_arrays(protocols.get(name), annotations, boxes, OPTIONS)
     values, _ = summary.overall(outcome.scores)
     top, _ = summary.overall(outcome.ceiling)
     np.testing.assert_allclose(values[-1], top[0], rtol=0, atol=1e-12)
@@ -64,12 +64,12 @@ def test_a_perfect_tracker_meets_the_ceiling_and_nobody_passes_it(name, seed):
 def test_permuting_trackers_or_sequences_changes_nothing(seed, order):
     annotations, boxes = study(seed)
     protocol = protocols.get("tnllt")
-    straight, _ = summary.overall(run.score_arrays(protocol, annotations, boxes, OPTIONS).scores)
+    straight, _ = summary.overall(scoring.score_arrays(protocol, annotations, boxes, OPTIONS).scores)
     trackers, positions = list(boxes), list(range(len(annotations)))
     order.shuffle(trackers)
     order.shuffle(positions)
     shuffled = {t: [boxes[t][i] for i in positions] for t in trackers}
-    scores = run.score_arrays(protocol, [annotations[i] for i in positions], shuffled, OPTIONS).scores
+    scores = scoring.score_arrays(protocol, [annotations[i] for i in positions], shuffled, OPTIONS).scores
     values, _ = summary.overall(scores)
     for k, tracker in enumerate(trackers):
         np.testing.assert_allclose(values[k], straight[list(boxes).index(tracker)], rtol=0, atol=1e-12)
@@ -85,8 +85,8 @@ def test_scaling_image_and_boxes_together_keeps_sr_and_npr(seed, power):
     annotations, boxes = study(seed, integers=False)
     larger = [replace(a, truth=a.truth * factor) for a in annotations]
     scaled = {t: [b * factor for b in of] for t, of in boxes.items()}
-    one = run.score_arrays(protocol, annotations, boxes, OPTIONS).scores
-    other = run.score_arrays(protocol, larger, scaled, OPTIONS).scores
+    one = scoring.score_arrays(protocol, annotations, boxes, OPTIONS).scores
+    other = scoring.score_arrays(protocol, larger, scaled, OPTIONS).scores
     np.testing.assert_array_equal(one.success, other.success)
     np.testing.assert_array_equal(one.norm, other.norm)
 
@@ -97,9 +97,9 @@ def test_scaling_image_and_boxes_together_keeps_sr_and_npr(seed, power):
 def test_scoring_shards_and_combining_equals_one_run(name, seed, cut):
     annotations, boxes = study(seed)
     protocol = protocols.get(name)
-    whole = run.score_arrays(protocol, annotations, boxes, OPTIONS).scores
+    whole = scoring.score_arrays(protocol, annotations, boxes, OPTIONS).scores
     parts = [
-        run.score_arrays(protocol, annotations[part], {t: of[part] for t, of in boxes.items()}, OPTIONS).scores
+        scoring.score_arrays(protocol, annotations[part], {t: of[part] for t, of in boxes.items()}, OPTIONS).scores
         for part in (slice(None, cut), slice(cut, None))
     ]
     joined = summary.combine(parts)
@@ -128,17 +128,17 @@ def test_counting_by_guess_equals_comparing_with_every_threshold(values, colon, 
 
 def test_repair_copies_the_row_before_and_never_the_first():
     boxes = np.array([[1, 1, 0, 5], [2, 2, np.nan, 5], [3, 3, 4, 4], [4, 4, -1, 4], [5, 5, 4, 0], [-6, -6, 2, 2]], dtype=float)
-    planes, count = curves.repair_rows(np.ascontiguousarray(boxes.T[:, None]), np.ones((4, 6)))
-    assert count.tolist() == [4 - 1]
+    planes, repaired = curves.repair_rows(np.ascontiguousarray(boxes.T[:, None]), np.ones((4, 6)))
+    assert np.flatnonzero(repaired).tolist() == [1, 3, 4]
     np.testing.assert_array_equal(planes[:, 0].T, boxes[[0, 0, 2, 2, 2, 5]])
 
 
 def test_a_lost_file_never_pays_and_never_touches_another_tracker():
     annotations, boxes = study(3)
     protocol = protocols.get("tnllt")
-    before, _ = summary.overall(run.score_arrays(protocol, annotations, boxes, OPTIONS).scores)
+    before, _ = summary.overall(scoring.score_arrays(protocol, annotations, boxes, OPTIONS).scores)
     worst = {**boxes, "tracker 1": [np.empty((0, 4)), *boxes["tracker 1"][1:]]}
-    after, counts = summary.overall(run.score_arrays(protocol, annotations, worst, OPTIONS).scores)
+    after, counts = summary.overall(scoring.score_arrays(protocol, annotations, worst, OPTIONS).scores)
     assert (after[1] < before[1]).all() and (counts[1] == len(annotations)).all()
     np.testing.assert_array_equal(np.delete(after, 1, 0), np.delete(before, 1, 0))
 
@@ -152,7 +152,7 @@ def test_inverted_absence_flags_are_refused():
 
 def test_bootstrap_intervals_hold_the_value_and_repeat():
     annotations, boxes = study(1, sequences=30)
-    scores = run.score_arrays(protocols.get("tnllt"), annotations, boxes, OPTIONS).scores
+    scores = scoring.score_arrays(protocols.get("tnllt"), annotations, boxes, OPTIONS).scores
     intervals = summary.bootstrap(scores, 500, 0)
     assert intervals == summary.bootstrap(scores, 500, 0)
     for found in intervals:

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow_scripts.asking import Question
 from workflow_scripts.console import BadInput
 from workflow_scripts.track import load_tracker
 from workflow_scripts.track.networks import dutrack as networks
 from workflow_scripts.track.texts import Tokenizer, small_vocabulary
 from workflow_scripts.track.trackers import dutrack, reasoningtrack
-from workflow_scripts.track.trackers.base import Question
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = json.loads((FOLDER / "dutrack_256.json").read_text())

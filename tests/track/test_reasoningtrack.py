@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow_scripts.answers import parse
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
-from workflow_scripts.track.trackers.base import Output, Question
+from workflow_scripts.track.trackers.base import Output
 from workflow_scripts.track.trackers.reasoningtrack import ReasoningTracker, Rule, must_ask
 
 WIDTH, HEIGHT = 320, 240
@@ -138,7 +138,7 @@ def test_yes_without_an_answer_keeps_the_first_sentence() -> None:
 
 
 def test_a_malformed_answer_counts_as_no_and_as_a_fall_back() -> None:
-    sentences, _, notes = run(moving(35), [yes("a"), "I think <d>yes</d><answer>b</answer>", parse(yes("c"))])
+    sentences, _, notes = run(moving(35), [yes("a"), "I think <d>yes</d><answer>b</answer>", Reply(yes("c"))])
     assert sentences[20:30] == [FIRST] * 10
     assert [n["fall_back"] for n in notes] == [False, True, False]
     assert sentences[-1] == "c"
@@ -146,18 +146,18 @@ def test_a_malformed_answer_counts_as_no_and_as_a_fall_back() -> None:
 
 def test_the_model_is_always_asked_about_the_first_sentence() -> None:
     _, calls, _ = run(moving(35), [yes("a"), yes("b"), NO])
-    assert [call[0].sentence for call in calls] == [FIRST] * 3
+    assert [call[0].fields["sentence"] for call in calls] == [FIRST] * 3
 
 
 def test_our_form_shows_the_coming_frame_and_the_frame_of_the_last_yes() -> None:
     _, calls, notes = run(moving(45), [yes("a"), NO, yes("b"), NO])
-    assert [(c[0].reference[0, 0, 0], c[0].current[0, 0, 0]) for c in calls] == [(0, 11), (11, 21), (11, 31), (31, 41)]
+    assert [tuple(image[0, 0, 0] for image in c[0].images) for c in calls] == [(0, 11), (11, 21), (11, 31), (31, 41)]
     assert [(n["reference"], n["current"]) for n in notes] == [(0, 11), (11, 21), (11, 31), (31, 41)]
 
 
 def test_the_papers_form_shows_the_frame_before_and_always_the_first_frame() -> None:
     _, calls, notes = run(moving(35), [yes("a"), NO, yes("b")], Rule(reproduce_paper=True))
-    assert [(c[0].reference[0, 0, 0], c[0].current[0, 0, 0]) for c in calls] == [(0, 10), (0, 20), (0, 30)]
+    assert [tuple(image[0, 0, 0] for image in c[0].images) for c in calls] == [(0, 10), (0, 20), (0, 30)]
     assert [(n["reference"], n["current"]) for n in notes] == [(0, 10), (0, 20), (0, 30)]
 
 
@@ -192,6 +192,6 @@ def test_a_plain_describer_is_asked_by_the_same_rule() -> None:
 def test_crops_are_centred_on_the_target_and_have_the_size_asked_for() -> None:
     rule = Rule(view="crop", view_factor=2.0, view_size=56)
     _, calls, _ = run(moving(15), [NO], rule)
-    assert calls[0][0].reference.shape == calls[0][0].current.shape == (56, 56, 3)
+    assert [image.shape for image in calls[0][0].images] == [(56, 56, 3)] * 2
     with pytest.raises(BadInput, match="view is frame or crop"):
         Rule(view="Crop")

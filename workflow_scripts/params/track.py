@@ -81,6 +81,8 @@ class Run(Section):
     shards: int = Field(1, ge=1, description="jobs a tracker and benchmark")
     batch: int = Field(8, ge=1, description="sequences in lockstep; a table is made at one value")
     device: str = Field("cpu", description="cpu, or cuda in the full study")
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="precision of the networks' products")
+    compiled: bool = Field(False, description="networks through torch.compile; on a GPU replayed as CUDA graphs")
     readers: int = Field(2, ge=1, description="threads that decode frames ahead")
     ahead: int = Field(3, ge=1, description="frames a sequence decoded ahead")
 

@@ -4,21 +4,26 @@ The features of this file:
 - one pass: repair, absence, overlap, both centre errors and all three curves, for all trackers of a sequence at once;
 - boxes travel as planes [4, K, N] (x, y, w, h), so that every step is a contiguous vector operation;
 - float operations happen in the MATLAB toolkits' own order, because rounding decides ties at the thresholds;
-- counting is exact: the nearest threshold is guessed by arithmetic, then the value is compared with the threshold itself.
+- counting is exact: the nearest threshold is guessed by arithmetic, then the value is compared with the threshold itself;
+- the rules of the MATLAB toolkits also run compiled (scanner.c), with the same bits: what is here says what is right.
 
 What differs between benchmarks is in `Rules`; protocols.py fills them in.
 """
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.score import scanner
 from workflow_scripts.score.results import Flags, Floats
+from workflow_scripts.score.scanner import Counts
 
+Grids = tuple[Floats, Floats, Floats]  # thresholds of overlap, pixel error and normalised error
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -30,13 +35,15 @@ class Rules:
     truth_valid: Literal["xywh > 0", "wh > 0", "wh > 0, finite", "any"] = "xywh > 0"
     invalid_truth_pixel: Literal["hit", "miss"] = "hit"  # the toolkits write an error of -1, which is <= any threshold
     invalid_truth_norm: Literal["hit", "miss"] = "hit"
-    repair: Literal["bad", "zero size", "none"] = "bad"  # which rows copy the row before
+    repair: Literal["bad", "bad, NaN in all", "zero size", "none"] = "bad"  # which rows copy the row before
     refuse_invalid: bool = False  # NaN or negative sizes stop the toolkit
     first_frame: Literal["ground truth", "dropped"] = "ground truth"
     denominator: Literal["all", "scored"] = "all"
     inclusive_overlap: bool = True  # right = x + w - 1
     inclusive_centre: bool = True  # centre = x + (w - 1) / 2
-    norm_size: Literal["truth", "at least a pixel"] = "truth"
+    # the normalised error's unit, and whether centres are divided by it before they are subtracted: it decides ties
+    norm_size: Literal["truth", "truth, subtracted first", "at least a pixel"] = "truth"
+    success_at: Literal[">", ">="] = ">"  # what an overlap must be of a threshold
     rounded: bool = False  # all boxes rounded to integers, ties to even
     clip_to_image: bool = False
     grid: Literal["colon", "linspace", "torch"] = "colon"  # how the thresholds were computed: their last bits decide ties
@@ -53,8 +60,8 @@ class SequenceScore:
     norm: Floats  # [K, 51] the same for the centre error in units of the target's size, 0..0.5
     overlap: Floats  # [K] mean IoU over the scored frames
     frames: int  # the denominator
-    repaired: NDArray[np.int64]  # [K]
-    non_finite: NDArray[np.int64]  # [K] rows with NaN or infinity
+    repaired: NDArray[np.int64]  # [K] rows that were read and replaced
+    non_finite: NDArray[np.int64]  # [K] rows that were read and hold NaN or infinity
 
 
 def success_thresholds(rules: Rules, colon: str = "matlab") -> Floats:
@@ -79,14 +86,17 @@ def error_thresholds(rules: Rules) -> tuple[Floats, Floats]:
     return pixels, np.linspace(0.0, 0.5, rules.error_steps) if rules.grid == "linspace" else pixels / 100.0
 
 
-def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, NDArray[np.int64]]:
-    """Replace bad rows by the row before, in order: (planes [4, K, N], repaired rows [K]).
+def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, Flags]:
+    """Replace bad rows by the row before, in order: (planes [4, K, N], repaired rows [K, N]).
 
-    Bad is NaN or a size <= 0 ("bad") or a size of exactly 0 ("zero size"). The first row is never repaired, nor a frame whose
-    ground truth has a NaN: both are copied raw into the rows after them, as the toolkits do.
+    Bad is a NaN or a size <= 0 ("bad"; the OTB family of toolkits asks for four NaNs) or a size of exactly 0 ("zero size").
+    The first row is never repaired, nor a frame whose ground truth has a NaN: both are copied raw into the rows after them, as
+    the toolkits do.
     """
     x, y, w, h = planes
-    if kind == "bad":
+    if kind == "bad, NaN in all":
+        good = ~((w <= 0) | (h <= 0) | np.isnan(planes).all(axis=0))
+    elif kind == "bad":
         good = w > 0
         good &= h > 0
         good &= x == x
@@ -94,13 +104,15 @@ def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Float
     else:
         good = (w != 0) & (h != 0)
     good[:, 0] = True
-    if good.all():
-        return planes, np.zeros(len(good), dtype=np.int64)
-    good |= np.isnan(truth).any(axis=0)
-    source = np.where(good, np.arange(good.shape[1]), 0)
-    np.maximum.accumulate(source, axis=1, out=source)
-    repaired = np.stack([np.take_along_axis(plane, source, axis=1) for plane in planes])
-    return repaired, (~good).sum(axis=1)
+    if not good.all():
+        good |= np.isnan(truth).any(axis=0)
+        trackers = np.flatnonzero(~good.all(axis=1))
+        source = np.where(good[trackers], np.arange(good.shape[1]), 0)
+        np.maximum.accumulate(source, axis=1, out=source)
+        k, n = np.nonzero(~good[trackers])
+        raw, planes = planes, planes.copy()
+        planes[:, trackers[k], n] = raw[:, trackers[k], source[k, n]]
+    return planes, ~good
 
 
 def overlaps(planes: Floats, truth: Floats, inclusive: bool = True) -> Floats:
@@ -139,17 +151,21 @@ def centre_errors(planes: Floats, truth: Floats, rules: Rules) -> tuple[Floats, 
         centre *= 0.5  # the same bits as dividing by 2
         centre += low
         true_centre = true_low + (true_size - pixel) * 0.5
-        unit = true_size if rules.norm_size == "truth" else np.maximum(true_size, 1.0)
+        unit = np.maximum(true_size, 1.0) if rules.norm_size == "at least a pixel" else true_size
         difference = centre - true_centre
         difference *= difference
         squares = difference if squares is None else np.add(squares, difference, out=squares)
         if rules.norm_size == "truth":
             centre /= unit
             centre -= true_centre / unit
-        else:
+            centre *= centre
+        elif rules.norm_size == "at least a pixel":
             centre -= true_centre
             centre /= unit
-        centre *= centre
+            centre *= centre
+        else:  # TrackingNet's devkit writes d / w * d / w, which rounds otherwise than (d / w) ** 2
+            centre -= true_centre
+            centre = centre / unit * centre / unit
         scaled = centre if scaled is None else np.add(scaled, centre, out=scaled)
     return np.sqrt(squares, out=squares), np.sqrt(scaled, out=scaled)
 
@@ -197,7 +213,6 @@ class FrameErrors:
     overlap: Floats  # [K, N] IoU; -1 where the frame cannot be a success
     pixel: Floats  # [K, N] centre error in pixels; infinite where it cannot be a hit, -1 where it always is
     norm: Floats  # [K, N] the same in units of the target's size
-    scored: Flags  # [N] frames that are neither removed nor without valid ground truth
     removed: Flags  # [N] absent or, where the protocol drops it, first
 
 
@@ -219,10 +234,7 @@ def frame_errors(
         np.fmax(iou, -1.0, out=iou)
         np.fmin(pixel, np.inf, out=pixel)
         np.fmin(norm, np.inf, out=norm)
-    removed = absent.copy() if rules.absent_frames == "miss" else np.zeros(len(absent), dtype=bool)
-    invalid = ~valid_truth(truth, rules.truth_valid) & ~removed
-    if rules.first_frame == "dropped":
-        removed[0] = True
+    removed, invalid = frame_kinds(truth, absent, rules)
     if invalid.any():
         iou[:, invalid] = -1.0
         pixel[:, invalid] = -1.0 if rules.invalid_truth_pixel == "hit" else np.inf
@@ -230,7 +242,61 @@ def frame_errors(
     if removed.any():
         iou[:, removed] = -1.0
         pixel[:, removed] = norm[:, removed] = np.inf
-    return FrameErrors(iou, pixel, norm, ~(removed | invalid), removed)
+    return FrameErrors(iou, pixel, norm, removed)
+
+
+def frame_kinds(truth: Floats, absent: Flags, rules: Rules) -> tuple[Flags, Flags]:
+    """Frames that are never a hit, being absent or dropped [N], and the others without valid ground truth [N]."""
+    removed = absent.copy() if rules.absent_frames == "miss" else np.zeros(len(absent), dtype=bool)
+    if rules.first_frame == "dropped":
+        removed[:1] = True
+    return removed, ~valid_truth(truth, rules.truth_valid) & ~removed
+
+
+def _count(
+    planes: Floats, truth: Floats, absent: Flags, missed: Flags, rules: Rules, grids: Grids, image_size: tuple[int, int] | None
+) -> Counts:
+    """Histograms of the ranks of all errors, in NumPy."""
+    non_finite = np.zeros(len(missed), dtype=np.int64)
+    with np.errstate(all="ignore"):
+        if not np.isfinite(planes.sum()):
+            non_finite = (~np.isfinite(planes).all(axis=0) & ~missed).sum(axis=1)
+    repaired = np.zeros_like(non_finite)
+    if rules.repair != "none":
+        planes, rows = repair_rows(planes, truth, rules.repair)
+        repaired = (rows & ~missed).sum(axis=1)
+    errors = frame_errors(planes, truth, absent, rules, image_size)
+    iou, pixel, norm = errors.overlap, errors.pixel, errors.norm
+    if missed.any():
+        iou[missed] = -1.0
+        pixel[missed] = norm[missed] = np.inf
+    reached = iou if rules.success_at == ">" else np.nextafter(iou, np.inf)  # the least double above: t < it means t <= iou
+    histograms = [_histogram(rank(v, t), len(t)) for v, t in zip((reached, pixel, norm), grids, strict=True)]
+    return Counts(*histograms, np.maximum(iou, 0.0, out=iou), repaired, non_finite)
+
+
+def _compiles(rules: Rules) -> bool:
+    """Whether scanner.c knows these rules: those of the MATLAB toolkits and near them."""
+    plain = not rules.clip_to_image and rules.norm_size == "truth" and rules.success_at == ">"
+    return plain and rules.repair in scanner.REPAIRS
+
+
+def _count_compiled(
+    library: CDLL, planes: Floats, truth: Floats, absent: Flags, missed: Flags, rules: Rules, grids: Grids
+) -> Counts:
+    """The same histograms by scanner.c; what is of the ground truth alone is computed here, in `frame_errors`' own order."""
+    corner, middle = float(rules.inclusive_overlap), float(rules.inclusive_centre)
+    low, size = truth[:2], truth[2:]
+    with np.errstate(all="ignore"):
+        centre = low + (size - middle) * 0.5
+        known = np.concatenate([low, low + size - corner, size[:1] * size[1:], centre, size, centre / size])
+    removed, invalid = frame_kinds(truth, absent, rules)
+    kinds = np.isnan(truth).any(axis=0) * scanner.UNREPAIRED | (removed | invalid) * scanner.NOT_COMPARED
+    kinds |= invalid * (scanner.PIXEL_HIT * (rules.invalid_truth_pixel == "hit"))
+    kinds |= invalid * (scanner.NORM_HIT * (rules.invalid_truth_norm == "hit"))
+    first = truth[:, 0].copy() if rules.first_frame == "ground truth" else None
+    repair = scanner.REPAIRS.index(rules.repair)
+    return scanner.count_frames(library, planes, known.T, kinds, missed, first, repair, corner, middle, grids)
 
 
 def score_sequence(
@@ -248,34 +314,26 @@ def score_sequence(
     `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the TNLLT, LaSOT and TNL2K toolkits'
     calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
     """
-    trackers, length = planes.shape[1:]
-    non_finite = np.zeros(trackers, dtype=np.int64)
-    with np.errstate(all="ignore"):
-        if not np.isfinite(planes.sum()):
-            non_finite = (~np.isfinite(planes).all(axis=0)).sum(axis=1)
+    if missed is None:
+        missed = np.zeros(planes.shape[1:], dtype=bool)
     if rules.rounded:
         planes, truth = np.rint(planes), np.rint(truth)
-    repaired = np.zeros(trackers, dtype=np.int64)
-    if rules.repair != "none":
-        planes, repaired = repair_rows(planes, truth, rules.repair)
-    errors = frame_errors(planes, truth, absent, rules, image_size)
-    iou, pixel, norm = errors.overlap, errors.pixel, errors.norm
-    if missed is not None and missed.any():
-        iou[missed] = -1.0
-        pixel[missed] = norm[missed] = np.inf
-    frames = int(errors.scored.sum()) if rules.denominator == "scored" else length
+    grids = (thresholds, *error_thresholds(rules))
+    library = scanner.library() if _compiles(rules) else None
+    if library is None:
+        counts = _count(planes, truth, absent, missed, rules, grids, image_size)
+    else:
+        counts = _count_compiled(library, planes, truth, absent, missed, rules, grids)
+    frames = truth.shape[1]
+    if rules.denominator == "scored":
+        frames -= int(np.logical_or(*frame_kinds(truth, absent, rules)).sum())
     share = frames + EPS
-    pixel_thresholds, norm_thresholds = error_thresholds(rules)
-    above = _histogram(rank(iou, thresholds), len(thresholds))
-    within_pixel = _histogram(rank(pixel, pixel_thresholds), rules.error_steps)
-    within_norm = _histogram(rank(norm, norm_thresholds), rules.error_steps)
-    np.maximum(iou, 0.0, out=iou)
     return SequenceScore(
-        success=np.cumsum(above[:, :0:-1], axis=1)[:, ::-1] / share,
-        pixel=np.cumsum(within_pixel[:, :-1], axis=1) / share,
-        norm=np.cumsum(within_norm[:, :-1], axis=1) / share,
-        overlap=iou.sum(axis=1) / max(frames, 1),
+        success=np.cumsum(counts.success[:, :0:-1], axis=1)[:, ::-1] / share,
+        pixel=np.cumsum(counts.pixel[:, :-1], axis=1) / share,
+        norm=np.cumsum(counts.norm[:, :-1], axis=1) / share,
+        overlap=counts.overlap.sum(axis=1) / max(frames, 1) + 0.0,  # never -0.0
         frames=frames,
-        repaired=repaired,
-        non_finite=non_finite,
+        repaired=counts.repaired,
+        non_finite=counts.non_finite,
     )

@@ -119,7 +119,7 @@ def write_completeness(path: Path, outcome: Outcome) -> None:
 
 
 def show(outcome: Outcome) -> None:
-    """Print the table, best last metric first, and what the numbers hide."""
+    """Print the table, best tracker first, and what the numbers hide."""
     from rich.console import Console
     from rich.table import Table
 
@@ -131,7 +131,7 @@ def show(outcome: Outcome) -> None:
     table.add_column("tracker")
     for column in (*columns, "sequences"):
         table.add_column(column, justify="right")
-    for k in summary.order_by(values[:, -1]):
+    for k in summary.order_by(values[:, scores.protocol.ranked_by]):
         table.add_row(scores.trackers[k], *(f"{100 * v:.2f}" for v in values[k]), str(counts[k, -1]))
     table.add_section()
     table.add_row("ceiling", *(f"{100 * v:.2f}" for v in top[0]), "")

@@ -1,7 +1,7 @@
 """Benchmarks as data: how each one counts (`Rules`), which numbers it prints (`Metric`), and how sequences become one number.
 
 Everything a protocol can differ in is a field here; the arithmetic is in curves.py alone. `compared` says how far a protocol
-was checked: against recorded runs of the benchmark's own code, or written from its published formulas only.
+was checked: against recorded runs of the benchmark's own code, or by reading that code.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from workflow_scripts.score.curves import EPS, Rules
 from workflow_scripts.score.results import Flags, Floats
 
 TNLLT_ATTRIBUTES = ("CM", "ROT", "DEF", "FOC", "IV", "OV", "POC", "VC", "SV", "BC", "MB", "ARC", "LR", "FM", "AS")
+VASTTRACK_ATTRIBUTES = ("LR", "SV", "FM", "ARC", "IV", "INV", "DEF", "ROT", "BC", "MB")
 LASOT_ATTRIBUTES = ("IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC")
 
 
@@ -36,12 +37,13 @@ class Protocol:
     name: str
     title: str
     rules: Rules
-    metrics: tuple[Metric, Metric, Metric]  # precision, normalised precision, success, in the overall table's order
+    metrics: tuple[Metric, Metric, Metric]  # in the overall table's order
+    ranked_by: int = 2  # which of them orders trackers
     absent_value: int | None = None  # what marks an absent frame in the benchmark's own flag files; None: it has none
     attributes: tuple[str, ...] = ()
     drop_zero_rows: bool = True  # sequences whose whole curve is zero leave the mean
     pooled: bool = False  # mean over all frames instead of over sequences
-    short_is_miss: bool = False  # missing rows and files are misses in the benchmark's own code
+    short_is_miss: bool = False  # in the benchmark's own code a missing row is a miss, a missing file a box of zeros a frame
     compared: str = ""
 
 
@@ -49,7 +51,7 @@ _PR = Metric("PR", "pixel", "at", 20)
 _NPR = Metric("NPR", "norm", "at", 20)
 _SR = Metric("SR", "success", "mean")
 _MATLAB = "every number of recorded runs of the toolkit's own code, within 1e-12"
-_FORMULAS = "written from the published formulas; no recorded run to compare with"
+_OTB = "a recorded run of the OTB toolkit's own code, every cell of its curves within 1e-12"
 
 _TNLLT = Protocol(
     name="tnllt",
@@ -82,6 +84,14 @@ PROTOCOLS: dict[str, Protocol] = {
             absent_value=1,
             attributes=(*TNLLT_ATTRIBUTES, "TC", "MS"),
         ),
+        replace(
+            _TNLLT,
+            name="vasttrack",
+            title="VastTrack evaluation toolkit (MATLAB)",
+            absent_value=1,
+            attributes=VASTTRACK_ATTRIBUTES,
+            compared=_MATLAB,
+        ),
         Protocol(
             name="otb",
             title="OTB as the got10k toolkit counts it",
@@ -106,6 +116,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 Metric("SR0.5", "success", "at", 50),
                 Metric("SR0.75", "success", "at", 75),
             ),
+            ranked_by=0,
             absent_value=1,
             drop_zero_rows=False,
             pooled=True,
@@ -114,7 +125,14 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol(
             name="trackingnet",
             title="TrackingNet devkit (areas under the curves)",
-            rules=replace(_OTB_RULES, inclusive_overlap=True, norm_size="truth", rounded=True, error_steps=21),
+            rules=replace(
+                _OTB_RULES,
+                inclusive_overlap=True,
+                norm_size="truth, subtracted first",
+                success_at=">=",
+                rounded=True,
+                error_steps=21,
+            ),
             metrics=(
                 Metric("PR", "pixel", "trapezoid"),
                 Metric("NPR", "norm", "trapezoid"),
@@ -122,17 +140,17 @@ PROTOCOLS: dict[str, Protocol] = {
             ),
             drop_zero_rows=False,
             short_is_miss=True,
-            compared=_FORMULAS,
+            compared="a recorded run of the devkit's metrics.py, within 1e-9",
         ),
         *(
             replace(
                 _TNLLT,
                 name=name,
                 title=f"{title} (OTB toolkit family)",
-                rules=Rules(absent_frames="ignore flags"),
+                rules=Rules(absent_frames="ignore flags", repair="bad, NaN in all"),
                 absent_value=None,
                 attributes=(),
-                compared=_FORMULAS,
+                compared=_OTB,
             )
             for name, title in (("uav123", "UAV123"), ("nfs", "NfS"), ("otb99", "OTB99-Lang"))
         ),

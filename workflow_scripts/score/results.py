@@ -1,8 +1,8 @@
 """Box files as they occur in the wild, read to the last bit.
 
-Two ways through: a clean file (one delimiter, four plain numbers a line) is joined with the clean files of the other trackers
-of its sequence and parsed by Arrow in one call; anything else goes line by line through Python's ``float``. Both give the
-same bits. What MATLAB's ``dlmread`` does silently is done here and counted; what would stop it is a BadInput that names
+Three readers, the same bits: the compiled scanner where there is one; Arrow for clean files (one delimiter, four plain
+numbers a line), those of a sequence's trackers joined in one call; and, line by line through Python's ``float``, for whatever
+neither takes. What MATLAB's ``dlmread`` does silently is done here and counted; what would stop it is a BadInput that names
 file and line or, when lenient, rows that are marked as missed.
 
 The two dialects differ in one point: a line of text (a header) stops MATLAB, while Octave reads it as a row of zeros and so
@@ -11,17 +11,17 @@ shifts every frame by one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence as Series
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from workflow_scripts.console import BadInput
+from workflow_scripts.score import scanner
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -39,7 +39,7 @@ class BoxFile:
 
     boxes: Floats  # [M, 4] xywh
     missed: Flags  # [M], rows that could not be read (lenient only)
-    problems: tuple[str, ...] = ()  # what was unusual, one sentence each
+    problems: tuple[str, ...] = ()  # what was unusual, one sentence each kind
 
 
 @dataclass
@@ -51,6 +51,7 @@ class SequenceResults:
     unreadable: Flags  # [K], whole file missing or empty
     missing: NDArray[np.int64]  # [K] rows short of N
     extra: NDArray[np.int64]  # [K] rows beyond N
+    plain: Flags  # [K], files with nothing to report: four numbers in every line, and a line for every frame
     problems: list[str] = field(default_factory=list)
 
 
@@ -71,68 +72,78 @@ def _number(text: str) -> float | None:
         return None
 
 
-def parse_boxes(raw: bytes, path: str | Path, lenient: bool = False, dialect: str = "matlab") -> BoxFile:
+def parse_boxes(raw: bytes, path: str | Path, lenient: bool = False, dialect: str = "matlab", remedy: str = "") -> BoxFile:
     """Parse one file line by line. BadInput names `path` and the line that cannot be read, unless `lenient`.
 
     Short rows are filled with zeros, empty lines skipped, separators may be mixed. `dialect` "octave" reads text as zero.
+    `remedy` ends an error's sentence, e.g. ", or use --lenient".
     """
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     rows: list[list[float]] = []
-    missed: list[bool] = []
-    problems: list[str] = []
+    missed: list[int] = []
+    notes: dict[str, list[str]] = {}  # kind -> one sentence a line
+    first, widest = 0, 0  # line of the first row, most columns of any
     for number, line in enumerate(_LINE.split(text), start=1):
         fields = _SEPARATOR.split(line.strip())
         while fields and fields[-1] == "":
             fields.pop()
         if not fields:
             continue
-        values = [0.0 if f == "" else _number(f) for f in fields]
-        if None in values:
-            bad = fields[values.index(None)]
-            header = not rows and all(v is None for v in values)
-            if dialect == "octave":
-                values = [0.0 if v is None else v for v in values]
-                problems.append(f"{path}, line {number}: {bad!r} is not a number and was read as 0, as Octave does.")
-            elif not lenient:
-                remedy = "remove the header line" if header else "write four numbers"
-                raise BadInput(f"{path}, line {number}: {bad!r} is not a number; {remedy}, or use --lenient.")
-            elif header:
-                problems.append(f"{path}, line {number}: header line skipped.")
-                continue
-            else:
-                problems.append(f"{path}, line {number}: {bad!r} is not a number; the frame counts as missed.")
-                rows.append([float("nan")] * 4)
-                missed.append(True)
-                continue
-        if len(values) > 4:
-            if not lenient:
-                raise BadInput(f"{path}, line {number}: {len(values)} columns; write x, y, w, h, or use --lenient.")
-            problems.append(f"{path}, line {number}: {len(values)} columns; the frame counts as missed.")
-            rows.append([float("nan")] * 4)
-            missed.append(True)
+        where = f"{path}, line {number}"
+        found = [0.0 if f == "" else _number(f) for f in fields]
+        unread = next((repr(f) for f, v in zip(fields, found, strict=True) if v is None), None)
+        header = not rows and all(v is None for v in found)
+        fault = mend = ""
+        if unread and dialect != "octave":
+            fault, mend = f"{unread} is not a number", "remove the header line" if header else "write four numbers"
+        elif len(found) > 4:
+            fault, mend = f"{len(found)} columns", "write x, y, w, h"
+        elif unread:
+            notes.setdefault("text", []).append(f"{where}: {unread} is not a number and was read as 0, as Octave does.")
+        elif len(found) < 4 or "" in fields:
+            notes.setdefault("short", []).append(f"{where}: fewer than four numbers, filled with 0 as the toolkits do.")
+        if fault and not lenient:
+            raise BadInput(f"{where}: {fault}; {mend}{remedy}.")
+        if fault and header:
+            notes.setdefault("header", []).append(f"{where}: header line skipped.")
             continue
-        rows.append([v for v in values if v is not None] + [0.0] * (4 - len(values)))
-        missed.append(False)
+        if fault:
+            notes.setdefault(mend, []).append(f"{where}: {fault}; the frame counts as missed.")
+            missed.append(len(rows))
+        first, widest = first or number, max(widest, len(found))
+        values = [0.0 if v is None else v for v in found] + [0.0] * (4 - len(found))
+        rows.append([math.nan] * 4 if fault else values)
+    if rows and widest < 4:
+        what = f"{path}, line {first}: no line has four numbers"
+        if not lenient:
+            raise BadInput(f"{what}; write x, y, w, h{remedy}.")
+        notes, missed = {"missed": [f"{what}; every frame counts as missed."]}, list(range(len(rows)))
     boxes = np.array(rows, dtype=np.float64).reshape(-1, 4)
-    return BoxFile(boxes, np.array(missed, dtype=bool), tuple(problems))
+    flags = np.zeros(len(boxes), dtype=bool)
+    flags[missed] = True
+    return BoxFile(boxes, flags, tuple(n[0] + (f" ({len(n) - 1} more such lines.)" if n[1:] else "") for n in notes.values()))
 
 
 def clean_rows(raw: bytes) -> tuple[int, int] | None:
-    """(number of rows, delimiter byte) of a file that Arrow may read, else None."""
+    """(number of rows, delimiter byte) of a file that Arrow may read, else None.
+
+    Three separators a row all told: a line with another number of them makes Arrow refuse, and blank lines cannot hide.
+    """
     separators = raw.translate(None, _PLAIN)
     rows = raw.count(b"\n") + (not raw.endswith(b"\n"))
     if not separators or separators[0] not in DELIMITERS or len(separators) != 3 * rows:
         return None
-    if separators.count(separators[:1]) != len(separators) or raw.startswith(b"\n") or b"\n\n" in raw:
-        return None
-    return rows, separators[0]
+    return (rows, separators[0]) if separators.count(separators[:1]) == len(separators) else None
 
 
 def _parse_clean(files: Series[tuple[bytes, int]]) -> list[Floats] | None:
     """Columns [4][sum of rows] of clean files, (bytes, delimiter) each; None where Arrow finds something unusual after all."""
+    import pyarrow as pa  # a tenth of a second, which the compiled scanner saves
+    from pyarrow import csv
+
     parts = []
     for raw, delimiter in files:
         parts.append(raw if delimiter == ord(",") else raw.replace(bytes([delimiter]), b","))
@@ -148,35 +159,41 @@ def _parse_clean(files: Series[tuple[bytes, int]]) -> list[Floats] | None:
         )
     except pa.ArrowInvalid:
         return None
-    if any(column.null_count for column in table.columns):
+    if any(column.null_count or column.num_chunks != 1 for column in table.columns):
         return None
-    return [column.to_numpy() for column in table.columns]
+    # not to_numpy(), which imports pandas wherever it is installed
+    return [np.frombuffer(column.chunk(0).buffers()[1], dtype=np.float64, count=len(column)) for column in table.columns]
 
 
 def read_boxes(path: str | Path, lenient: bool = False, dialect: str = "matlab") -> BoxFile:
     """Read one file of boxes (results or ground truth)."""
-    raw = _bytes(Path(path))
+    raw = read_bytes(Path(path))
     if raw is None:
         raise BadInput(f"{path} does not exist: put the file there, or leave its sequence out of the list.")
-    clean = clean_rows(raw)
-    columns = _parse_clean([(raw, clean[1])]) if clean else None
-    if columns is None or len(columns[0]) != clean[0]:
+    room = np.empty((4, raw.count(b"\n") + raw.count(b"\r") + 1))
+    rows = _read_fast([raw], room[:, None])[0]
+    if rows is None:
         return parse_boxes(raw, path, lenient, dialect)
-    return BoxFile(np.stack(columns, axis=1), np.zeros(len(columns[0]), dtype=bool))
+    return BoxFile(room[:, :rows].T.copy(), np.zeros(rows, dtype=bool))
 
 
 def read_flags(path: str | Path) -> Floats:
     """Numbers of a flag file (absence or attributes), one a line or in one row. BadInput on anything else."""
-    raw = _bytes(Path(path))
+    raw = read_bytes(Path(path))
     if raw is None:
         raise BadInput(f"{path} does not exist: restore it from the benchmark's annotations.")
     if raw.replace(b"\n", b"").isdigit() and re.fullmatch(rb"(?:\d\n+)*\d\n*", raw):  # the usual file: a digit a line
         digits = np.frombuffer(raw, dtype=np.uint8)
         return (digits[digits != 10] - 48).astype(np.float64)
-    try:
-        return np.array([float(v) for v in re.split(rb"[\s,;]+", raw.strip(b" \t\r\n,;")) if v], dtype=np.float64)
-    except ValueError:
-        raise BadInput(f"{path}: holds something that is not a number; write one flag a line.") from None
+    values = []
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", raw.removeprefix(b"\xef\xbb\xbf")), start=1):
+        for value in re.split(rb"[\s,;]+", line):
+            try:
+                values += [float(value)] if value else []
+            except ValueError:
+                what = f"{value.decode('latin-1')!r} is not a number"
+                raise BadInput(f"{path}, line {number}: {what}; write one flag a line.") from None
+    return np.array(values, dtype=np.float64)
 
 
 def _blank(count: int, frames: int) -> SequenceResults:
@@ -186,15 +203,13 @@ def _blank(count: int, frames: int) -> SequenceResults:
         unreadable=np.zeros(count, dtype=bool),
         missing=np.zeros(count, dtype=np.int64),
         extra=np.zeros(count, dtype=np.int64),
+        plain=np.zeros(count, dtype=bool),
     )
 
 
-def _place(out: SequenceResults, k: int, columns: Series[Floats], source: str, forgiving: bool) -> None:
-    """Put tracker k's columns [4][M] into place: cut to N frames, or the rest missed (BadInput unless `forgiving`)."""
-    rows, frames = len(columns[0]), out.planes.shape[2]
-    used = min(rows, frames)
-    for plane, column in zip(out.planes, columns, strict=True):
-        plane[k, :used] = column[:used]
+def _fit(out: SequenceResults, k: int, rows: int, source: str, forgiving: bool) -> None:
+    """Count what tracker k's `rows` have beyond N frames, or mark what they lack (BadInput unless `forgiving`)."""
+    frames = out.planes.shape[2]
     out.extra[k] = max(0, rows - frames)
     if rows < frames:
         if not forgiving:
@@ -207,6 +222,12 @@ def _place(out: SequenceResults, k: int, columns: Series[Floats], source: str, f
         out.problems.append(f"{source}: {rows} boxes for {frames} frames; the rest counts as missed.")
 
 
+def _place(out: SequenceResults, k: int, columns: Floats) -> None:
+    """Put the first N rows of columns [4, M] into tracker k's place."""
+    used = min(columns.shape[1], out.planes.shape[2])
+    out.planes[:, k, :used] = columns[:, :used]
+
+
 def fit_arrays(
     arrays: Series[Floats], frames: int, trackers: Series[str], sequence: str, lenient: bool = False
 ) -> SequenceResults:
@@ -215,49 +236,85 @@ def fit_arrays(
     for k, (boxes, tracker) in enumerate(zip(arrays, trackers, strict=True)):
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise BadInput(f"{tracker}, {sequence}: boxes of shape {boxes.shape}; give [frames, 4] xywh.")
-        _place(out, k, boxes.T, f"{tracker}, {sequence}", lenient)
+        _place(out, k, boxes.T)
+        _fit(out, k, len(boxes), f"{tracker}, {sequence}", lenient)
         out.unreadable[k] = not len(boxes)
     return out
 
 
+def _read_fast(raws: Series[bytes | None], planes: Floats) -> list[int | None]:
+    """Read files into `planes` [4, K, N], cut to N rows: how many rows each has, or None for what only `parse_boxes` can read
+    (whose place then holds anything)."""
+    compiled = scanner.library()
+    if compiled is not None:
+        return [scanner.scan_boxes(compiled, raw, planes[:, k]) if raw else None for k, raw in enumerate(raws)]
+    raws = [raw.replace(b"\r\n", b"\n") if raw and b"\r" in raw else raw for raw in raws]
+    clean = {k: rows for k, raw in enumerate(raws) if raw and (rows := clean_rows(raw))}
+    columns = _parse_clean([(raws[k] or b"", delimiter) for k, (_, delimiter) in clean.items()]) if clean else None
+    if columns is None or len(columns[0]) != sum(rows for rows, _ in clean.values()):
+        return [None] * len(raws)
+    start, frames = 0, planes.shape[2]
+    for k, (rows, _) in clean.items():
+        used = min(rows, frames)
+        for plane, column in zip(planes, columns, strict=True):
+            plane[k, :used] = column[start : start + used]
+        start += rows
+    return [clean[k][0] if k in clean else None for k in range(len(raws))]
+
+
 def read_sequence(
-    paths: Series[Path], frames: int, lenient: bool = False, dialect: str = "matlab", short_is_miss: bool = False
+    paths: Series[Path],
+    frames: int,
+    lenient: bool = False,
+    dialect: str = "matlab",
+    short_is_miss: bool = False,
+    raws: Series[bytes | None] | None = None,
 ) -> SequenceResults:
     """Read one sequence's files of K trackers and bring them to `frames` rows each.
 
     Longer files are cut (as every toolkit does). Missing, empty and short ones are a BadInput that names the file, or count
-    as missed where `lenient` or `short_is_miss` (for protocols whose own toolkit does so).
+    as missed where `lenient` or `short_is_miss` (for protocols whose own toolkit does so). `raws` are the files' bytes where
+    they were read already (None: there is no file).
     """
     out = _blank(len(paths), frames)
     forgiving = lenient or short_is_miss
-    raws = [_bytes(path) for path in paths]
-    clean = [clean_rows(raw) if raw else None for raw in raws]
-    together = [(raw, c[1]) for raw, c in zip(raws, clean, strict=True) if raw and c]
-    columns = _parse_clean(together) if together else None
-    if columns is not None and len(columns[0]) != sum(c[0] for c in clean if c):
-        columns = None
-    start = 0
-    for k, (path, raw, plain) in enumerate(zip(paths, raws, clean, strict=True)):
-        if raw is None or not raw.strip():
+    raws = [read_bytes(path) for path in paths] if raws is None else raws
+    quick = _read_fast(raws, out.planes)
+    for k, (path, raw, rows) in enumerate(zip(paths, raws, quick, strict=True)):
+        known = len(out.problems)
+        if raw is None:
+            rows = 0
+        elif rows is None:
+            file = parse_boxes(raw, path, lenient, dialect, ", or use --lenient")
+            rows = len(file.boxes)
+            out.missed[k, :rows] = file.missed[:frames]
+            out.problems += file.problems
+            _place(out, k, file.boxes.T)
+        out.planes[:, k, rows:] = np.nan
+        if rows:
+            _fit(out, k, rows, str(path), forgiving)
+        else:
             what = "does not exist" if raw is None else "is empty"
             if not forgiving:
                 raise BadInput(f"{path} {what}: run the tracker on this sequence, or use --lenient to count it as missed.")
             out.unreadable[k], out.missing[k], out.missed[k] = True, frames, True
             out.problems.append(f"{path} {what}; the sequence counts as missed.")
-        elif columns is not None and plain:
-            _place(out, k, [c[start : start + plain[0]] for c in columns], str(path), forgiving)
-            start += plain[0]
-        else:
-            file = parse_boxes(raw, path, lenient, dialect)
-            out.missed[k, : len(file.missed)] = file.missed[:frames]
-            out.problems += file.problems
-            _place(out, k, file.boxes.T, str(path), forgiving)
+        out.plain[k] = len(out.problems) == known
     return out
 
 
-def _bytes(path: Path) -> bytes | None:
+def result_path(folder: Path, sequence: str) -> Path:
+    """A tracker's file of one sequence: <sequence>.txt, or GOT-10k's <sequence>/<sequence>_001.txt."""
+    plain = folder / f"{sequence}.txt"
+    nested = folder / sequence / f"{sequence}_001.txt"
+    return plain if plain.exists() or not nested.exists() else nested
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """A file's content, None where there is no file; BadInput where it cannot be read."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as handle:
+            return handle.readall()
     except FileNotFoundError:
         return None
     except OSError as error:

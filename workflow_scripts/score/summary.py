@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score.curves import SequenceScore, error_thresholds
+from workflow_scripts.score.curves import error_thresholds
 from workflow_scripts.score.protocols import Metric, Protocol, kept_rows, mean_curves, reduce_curve
 from workflow_scripts.score.results import Flags, Floats
 
@@ -66,41 +66,15 @@ class Scores:
         )
 
 
-def stack(
-    protocol: Protocol,
-    thresholds: Floats,
-    trackers: Series[str],
-    names: Series[str],
-    attributes: Series[tuple[str, ...]],
-    parts: Series[SequenceScore],
-    lost: Flags,
-    counts: NDArray[np.int64],
-) -> Scores:
-    """Put sequences beside each other. `lost` [K, S] and `counts` [K, S, 8] as in `Scores`."""
-    return Scores(
-        protocol=protocol,
-        thresholds=thresholds,
-        trackers=tuple(trackers),
-        sequences=tuple(names),
-        attributes=tuple(attributes),
-        success=np.stack([p.success for p in parts], axis=1),
-        pixel=np.stack([p.pixel for p in parts], axis=1),
-        norm=np.stack([p.norm for p in parts], axis=1),
-        overlap=np.stack([p.overlap for p in parts], axis=1)[:, :, None],
-        frames=np.array([p.frames for p in parts], dtype=np.float64),
-        lost=lost,
-        counts=counts,
-    )
-
-
 def combine(parts: Series[Scores]) -> Scores:
     """Scores of disjoint shards of sequences as one. BadInput if they are not of the same trackers and protocol."""
-    first = parts[0]
-    for part in parts[1:]:
-        if part.trackers != first.trackers or part.protocol != first.protocol:
-            raise BadInput("shards of different trackers or protocols cannot be combined: score them alike.")
-        if set(part.sequences) & set(first.sequences):
-            raise BadInput(f"sequence {min(set(part.sequences) & set(first.sequences))} is in two shards.")
+    first, seen = parts[0], set[str]()
+    for part in parts:
+        if part.trackers != first.trackers or part.protocol != first.protocol or (part.thresholds != first.thresholds).any():
+            raise BadInput("shards of different trackers, protocols or thresholds cannot be combined: score them alike.")
+        if seen & set(part.sequences):
+            raise BadInput(f"sequence {min(seen & set(part.sequences))} is in two shards: score it in one of them.")
+        seen |= set(part.sequences)
     joined = {
         name: np.concatenate([getattr(p, name) for p in parts], axis=1)
         for name in ("success", "pixel", "norm", "overlap", "lost", "counts")
@@ -164,11 +138,11 @@ class Interval:
 
 
 def bootstrap(scores: Scores, samples: int, seed: int) -> list[Interval]:
-    """Percentile bootstrap over sequences. The best tracker is the best by the protocol's last metric."""
+    """Percentile bootstrap over sequences. The best tracker is the best by the metric that the protocol ranks by."""
     size = len(scores.sequences)
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=samples).astype(np.float64)
     values, _ = overall(scores)
-    best = int(order_by(values[:, -1])[0])
+    best = int(order_by(values[:, scores.protocol.ranked_by])[0])
     found = []
     for column, metric in enumerate(scores.protocol.metrics):
         weight = scores.kept(metric) * (scores.frames if scores.protocol.pooled else 1.0)  # [K, S]

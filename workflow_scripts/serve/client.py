@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts import answers
+from workflow_scripts import answers, asking
 from workflow_scripts.answers import Answer
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.serve import Serve
@@ -71,18 +71,15 @@ class Client:
 
         An answer without usable form has `well_formed` False and no sentence: the caller keeps the one it has.
         """
-        replies = self.complete(((reference, current), {"sentence": sentence}) for reference, current, sentence in questions)
-        return [
-            answers.parse(reply.text) if reply.finished else Answer(reply.text, None, None, None, False) for reply in replies
-        ]
+        replies = self.complete(
+            asking.Question((reference, current), {"sentence": sentence}, answers.well_formed)
+            for reference, current, sentence in questions
+        )
+        return [answers.parse(r.text) if r.usable else Answer(r.text, None, None, None, False) for r in replies]
 
-    def complete(
-        self,
-        questions: Iterable[tuple[Sequence[Image], dict[str, str]]],
-        usable: Callable[[str], bool] = lambda text: answers.parse(text).well_formed,
-    ) -> list[Reply]:
-        """Replies to (images, fields of the prompt), in their order; `usable` says whether a text has its form."""
-        waiting = [self.pool.submit(self._answer, frames, fields, usable) for frames, fields in questions]
+    def complete(self, questions: Iterable[asking.Question]) -> list[asking.Reply]:
+        """Replies to questions, in their order. May be called by several threads at once; all share what is in flight."""
+        waiting = [self.pool.submit(self._answer, question) for question in questions]
         try:
             replies = [future.result() for future in waiting]
         except BaseException:
@@ -92,20 +89,21 @@ class Client:
         self._judge(least=self.parameters.questions.fall_back_after)
         return replies
 
-    def _answer(self, frames: Sequence[Image], fields: dict[str, str], usable: Callable[[str], bool]) -> Reply:
-        question = Question.build(self.parameters, frames, **fields)
-        request = question.key(self.endpoint.identity, self.parameters.sampling)
+    def _answer(self, asked: asking.Question) -> asking.Reply:
+        parameters = self.parameters.model_copy(update={"prompt": asked.prompt or self.parameters.prompt})
+        question = Question.build(parameters, asked.images, **asked.fields)
+        request = question.key(self.endpoint.identity, parameters.sampling)
         for store in self.stores:
             if known := store.get(request):
                 with self.lock:
                     self.cached += 1
-                return Reply(known["text"], finished=True, tokens=known["tokens"])
+                return asking.Reply(known["text"])
         started = time.monotonic()
         attempt, resent = 0, 0
         while True:
             reply, failures = self._send(question, attempt)
             resent += failures
-            good = reply.finished and usable(reply.text)
+            good = reply.finished and asked.usable(reply.text)
             if good or attempt == self.parameters.questions.malformed_retries:
                 break
             attempt += 1
@@ -115,8 +113,8 @@ class Client:
             self.retries += attempt + resent
             self.transport_retries += resent
             self.fall_backs += not good
-        self._record(request, fields, reply, good, milliseconds, attempt + resent)
-        return reply
+        self._record(request, dict(asked.fields), reply, good, milliseconds, attempt + resent)
+        return asking.Reply(reply.text, good)
 
     def _record(
         self,

@@ -26,8 +26,8 @@ from workflow_scripts.console import BadInput
 from workflow_scripts.images import Image
 from workflow_scripts.params.serve import Serve
 from workflow_scripts.sequences import Sequence
-from workflow_scripts.track import load_tracker, measure, runner
-from workflow_scripts.track.run import questions
+from workflow_scripts.track import measure, runner
+from workflow_scripts.track.run import ASKING, ready_tracker
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 YELLOW, GREEN = (255, 220, 0), (0, 220, 60)
@@ -126,13 +126,11 @@ def main() -> None:
     present = np.ones(len(frames), dtype=bool)
     sequence = Sequence("followed", "own", frames, box[None], present, arguments.sentence)
     runner.check_sequences([sequence])
-    settings = params.section(None, "serve", Serve) if arguments.tracker == "reasoningtrack" else None
+    settings = params.section(None, "serve", Serve) if arguments.tracker in ASKING else None
     with files.atomic_folder(arguments.output) as output:
         trace, log = output / "answers.jsonl", output / "server.log"
-        with questions(arguments.tracker, arguments.server_model, settings, trace, log) as ask:
-            tracker = load_tracker(
-                arguments.tracker, arguments.weights, device=arguments.device, vocabulary=arguments.vocabulary, ask=ask
-            )
+        given = {name: getattr(arguments, name) for name in ("weights", "device", "vocabulary")}
+        with ready_tracker(arguments.tracker, settings, arguments.server_model, trace, log, **given) as tracker:
             boxes, rows = follow(tracker, sequence, output)
         files.write_text(output / "boxes.txt", "".join(",".join(map(repr, b)) + "\n" for b in boxes.tolist()))
         with open(output / "trace.csv", "w", newline="", encoding="utf-8") as handle:

@@ -33,6 +33,8 @@ def load_tracker(
     describer: Describer | str | None = None,
     ask: Asker | None = None,
     rows: int = 0,
+    precision: str = "fp32",
+    compiled: bool = False,
     **options: Any,
 ) -> Tracker:
     """A ready tracker.
@@ -45,7 +47,8 @@ def load_tracker(
     rows: a DUTrack's forward passes always have this many rows, so that boxes depend on it alone and not on which sequences
     happen to run together; 0 for as many as there are.
     ask: reasoningtrack's model, questions to answers (trackers.base.Asker).
-    options: reasoningtrack's Rule by field (reproduce_paper, view, ...); SeqTrack's precision and compiled.
+    precision, compiled: of a network's inference (track.precision); the classic trackers have neither.
+    options: reasoningtrack's Rule by field (reproduce_paper, view, ...).
 
     BadInput for unknown names and for weights or vocabularies that are missing or do not fit.
     """
@@ -64,8 +67,10 @@ def load_tracker(
     network, folder = load_network(name, weights)
     network = network.to(device)
     if name.startswith("seqtrack"):
-        return _seqtrack(network, name, benchmark, options)
-    return _dutrack(network, name, vocabulary or (folder and folder / "vocabulary.txt"), describer, ask, rows, options)
+        _refuse(options, name)
+        return _seqtrack(network, name, benchmark, precision=precision, compiled=compiled)
+    words = vocabulary or (folder and folder / "vocabulary.txt")
+    return _dutrack(network, name, words, describer, ask, options, rows=rows, precision=precision, compiled=compiled)
 
 
 def load_network(name: str, weights: Path | str | Mapping[str, Tensor] | None) -> tuple[nn.Module, Path | None]:
@@ -111,15 +116,14 @@ def infer_variant(state: Mapping[str, Tensor]) -> str:
     raise BadInput("These weights are neither of DUTrack nor of SeqTrack: give a checkpoint of one of them.")
 
 
-def _seqtrack(network: nn.Module, name: str, benchmark: str, options: Mapping[str, Any]) -> Tracker:
+def _seqtrack(network: nn.Module, name: str, benchmark: str, **how: Any) -> Tracker:
     from workflow_scripts.track.networks.seqtrack import CONFIGS
     from workflow_scripts.track.trackers.seqtrack import SeqTrackTracker, update_rule
 
-    _refuse(set(options) - {"precision", "compiled"}, name)
     if network.config != CONFIGS.get(name, network.config):
         raise BadInput(f"The weights are not of {name} (its configuration differs): give the right folder or tracker.")
     variant = name if name in CONFIGS else next((n for n, config in CONFIGS.items() if config == network.config), name)
-    return SeqTrackTracker(network, update_rule(variant, benchmark), **options)
+    return SeqTrackTracker(network, update_rule(variant, benchmark), **how)
 
 
 def _dutrack(
@@ -128,8 +132,8 @@ def _dutrack(
     vocabulary: Path | str | None,
     describer: Describer | None,
     ask: Asker | None,
-    rows: int,
     options: Mapping[str, Any],
+    **how: Any,
 ) -> Tracker:
     from workflow_scripts.track.texts import Tokenizer
     from workflow_scripts.track.trackers.dutrack import DUTracker
@@ -143,13 +147,13 @@ def _dutrack(
         )
     if name != "reasoningtrack":
         _refuse(options, name)
-        return DUTracker(network, tokenizer, describer, rows)
+        return DUTracker(network, tokenizer, describer, **how)
     from workflow_scripts.track.trackers.reasoningtrack import ReasoningTracker, Rule
 
     if (ask is None) == (describer is None):
         raise BadInput("reasoningtrack needs a model to question: give either ask or a describer.")
     _refuse(set(options) - set(Rule.__dataclass_fields__), name)
-    return ReasoningTracker(DUTracker(network, tokenizer, rows=rows), ask, describer, replace(Rule(), **options))
+    return ReasoningTracker(DUTracker(network, tokenizer, **how), ask, describer, replace(Rule(), **options))
 
 
 def _refuse(options: Any, name: str) -> None:

@@ -4,8 +4,8 @@
         --output results/mini/track/shards/tnllt/csrt/0
 
 Sequences are sealed in a folder beside the output, which becomes the output when all are: a killed job goes on at the
-first unsealed one. `reasoningtrack` owns the server of its language model for the time of the job. Output: what
-runner.py seals, and summary.json. The manifest counts the boxes alone: times are not the same twice.
+first unsealed one. A tracker that asks a language model owns its server for the time of the job. Output: what runner.py
+seals, and summary.json. The manifest counts the boxes alone: times are not the same twice.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import argparse
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from collections.abc import Sequence as Series
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts import console, files, manifest, params, sequences
-from workflow_scripts.answers import Answer
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.serve import Serve
 from workflow_scripts.params.track import Reasoning, Run
 from workflow_scripts.sequences import Sequence
 from workflow_scripts.track import load_tracker, runner
-from workflow_scripts.track.trackers.base import Question, Tracker
+from workflow_scripts.track.trackers.base import Tracker
 
-Ask = Callable[[list[Question]], list[Answer]]
+ASKING = ("reasoningtrack",)  # trackers that ask a language model
 IDENTITY = "identity.json"
 
 
@@ -43,25 +44,33 @@ def unfinished(output: Path, identity: dict[str, Any]) -> Path:
 
 
 @contextlib.contextmanager
-def questions(tracker: str, model: Path | None, settings: Serve | None, trace: Path, log: Path) -> Iterator[Ask | None]:
-    """What `reasoningtrack` asks: a server of the merged model, owned for the time of the block. None for other trackers."""
-    if tracker != "reasoningtrack":
-        yield None
+def ready_tracker(
+    name: str, settings: Serve | None, model: Path | None, trace: Path, log: Path, **given: Any
+) -> Iterator[Tracker]:
+    """`load_tracker`, and a server of `model` for the time of the block where the tracker asks one.
+
+    The server starts last: weights that do not fit cost none.
+    """
+    if name not in ASKING:
+        yield load_tracker(name, **given)
         return
-    if model is None and (settings is None or settings.engine != "url"):
-        raise BadInput("reasoningtrack questions a language model: name its folder with --server-model.")
+    if model is None and settings.engine != "url":
+        raise BadInput(f"{name} questions a language model: name its folder with --server-model.")
     from workflow_scripts.serve.client import Client
     from workflow_scripts.serve.server import serving
 
+    clients: list[Client] = []
+
+    def ask(asked: Series[Question]) -> list[Reply]:
+        try:
+            return clients[0].complete(asked)
+        except BadInput as error:
+            raise runner.Fatal(str(error)) from error  # no other sequence would get an answer either
+
+    tracker = load_tracker(name, ask=ask, **given)
     with serving(settings, model, log) as endpoint, Client(endpoint, settings, trace=trace) as client:
-
-        def ask(asked: list[Question]) -> list[Answer]:
-            try:
-                return client.ask([(q.reference, q.current, q.sentence) for q in asked])
-            except BadInput as error:
-                raise runner.Fatal(str(error)) from error  # no other sequence would get an answer either
-
-        yield ask
+        clients.append(client)
+        yield tracker
         print(
             f"questions: {client.calls} asked, {client.cached} known, {client.retries} retries, {client.fall_backs} fall-backs"
         )
@@ -78,12 +87,12 @@ def finish(folder: Path, output: Path, chosen: list[Sequence]) -> dict[str, Any]
     return summary
 
 
-def track_shard(tracker: Tracker, chosen: list[Sequence], folder: Path, p: Run, name: str) -> None:
+def track_shard(tracker: Tracker, chosen: list[Sequence], folder: Path, p: Run, in_flight: int, name: str) -> None:
     """Seal every sequence in `folder`; BadInput at the end if some crashed, each reported on its own line."""
     left = [s for s in chosen if not runner.is_sealed(folder, s)]
     if len(left) < len(chosen):
         print(f"{len(chosen) - len(left)} of {len(chosen)} sequences are sealed already", flush=True)
-    failures = runner.run_sequences(tracker, left, folder, p.batch, p.readers, p.ahead, f"{name}, frames")
+    failures = runner.run_sequences(tracker, left, folder, p.batch, p.readers, p.ahead, in_flight, f"{name}, frames")
     for sequence, why in failures.items():
         print(f"sequence {sequence} failed: {why}", flush=True)
     if failures:
@@ -129,33 +138,33 @@ def main() -> None:
         "shard": [arguments.shard, arguments.shards],
         "index": files.sha256(arguments.index),
         "weights": arguments.weights and manifest.summary(arguments.weights)["sha256"],
-        "batch": p.batch,
+        **p.model_dump(include={"batch", "device", "precision", "compiled"}),
     }
+    if arguments.vocabulary:
+        identity["vocabulary"] = files.sha256(arguments.vocabulary)
     settings, options = None, {}
-    if arguments.tracker == "reasoningtrack":
+    if arguments.tracker in ASKING:
         settings = params.section(arguments.server_parameters, "serve", Serve)
+        identity |= {"serve": settings.model_dump(mode="json")}
+        identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
+    if arguments.tracker == "reasoningtrack":
         rule = params.section(arguments.reasoning_parameters, "track.reasoning", Reasoning)
         options = rule.model_dump(mode="json", exclude={"network"})
-        identity |= {"serve": settings.model_dump(mode="json"), "reasoning": options}
-        identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
+        identity["reasoning"] = options
     folder = unfinished(arguments.output, identity)
     trace = folder / "answers.jsonl"
     log = arguments.server_log or arguments.output.with_name(f"{arguments.output.name}.server.log")
-    with questions(arguments.tracker, arguments.server_model, settings, trace, log) as ask:
-        tracker = load_tracker(
-            arguments.tracker,
-            weights=arguments.weights,
-            benchmark=arguments.benchmark,
-            device=p.device,
-            vocabulary=arguments.vocabulary,
-            ask=ask,
-            rows=p.batch,
-            **options,
-        )
-        try:
-            track_shard(tracker, chosen, folder, p, arguments.tracker)
-        except runner.Fatal as error:
-            raise BadInput(str(error)) from None
+    given = {
+        "weights": arguments.weights,
+        "benchmark": arguments.benchmark,
+        "vocabulary": arguments.vocabulary,
+        "rows": p.batch,
+        **p.model_dump(include={"device", "precision", "compiled"}),
+        **options,
+    }
+    in_flight = settings.questions.in_flight if settings else 0
+    with ready_tracker(arguments.tracker, settings, arguments.server_model, trace, log, **given) as tracker:
+        track_shard(tracker, chosen, folder, p, in_flight, arguments.tracker)
     summary = finish(folder, arguments.output, chosen)
     rate = summary["frames"] / max(summary["seconds"], 1e-9)
     print(f"{summary['frames']} frames in {summary['seconds']:.1f} s: {rate:.1f} a second", flush=True)
@@ -165,7 +174,7 @@ def main() -> None:
         manifest.write(
             arguments.manifest,
             [arguments.output / f"{s.name}.txt" for s in chosen],
-            {k: v for k, v in identity.items() if k not in ("index", "weights", "model")},
+            {k: v for k, v in identity.items() if k not in ("index", "weights", "vocabulary", "model")},
             inputs,
             facts,
         )

@@ -1,19 +1,25 @@
 """Run a tracker over many sequences in lockstep: B at a time, refilled as they end, frames decoded ahead by threads.
 
+A tracker that asks a model does not wait for it: a sequence whose answer is on its way is parked with its frame, and
+others step in its place. `in_flight` more sequences than B are open for that. Which sequences share a step then depends on
+the answers' timing; boxes do not, where a tracker's passes have a fixed number of rows.
+
 A finished sequence is sealed: <name>.time.txt (milliseconds a frame), <name>.confidence.txt, <name>.trace.jsonl (what the
-tracker says it did besides, e.g. a question and its answer) and, last, <name>.txt (a box `x,y,w,h` a frame, floats as
-repr). What is sealed is never run again. A sequence that crashes is reported and the others go on.
-Decoding is not timed; a step's time is shared evenly by the sequences in it.
+tracker says it did besides, e.g. a question and its answer, and the sentence where it changed) and, last, <name>.txt (a box
+`x,y,w,h` a frame, floats as repr). What is sealed is never run again. A sequence that crashes is reported and the others
+go on. Decoding is not timed; a step's time is shared evenly by the sequences in it, and the time in which none could step
+by those whose answers ended it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Series
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,38 +27,51 @@ from typing import Any
 import numpy as np
 
 from workflow_scripts import console, files, images
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
 from workflow_scripts.images import Image
 from workflow_scripts.sequences import Sequence
-from workflow_scripts.track.trackers.base import Output, Tracker, check_start
+from workflow_scripts.track.trackers.base import Output, Tracker, ask_for, check_start
 
 
-class Fatal(Exception):
+class Fatal(BadInput):
     """Something that no other sequence would survive either, e.g. a server that is gone: the run ends."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
-    """A sequence that is being tracked."""
+    """A sequence that is being tracked, with the frame that comes next and the answer that it needs for it."""
 
     sequence: Sequence
     frames: Iterator[Image]
     state: Any = None
+    frame: Image | None = None
+    reply: Future[Reply] | None = None  # None where nothing was asked
+    spent: float = 0.0  # milliseconds on the coming frame so far
     boxes: list[list[float]] = field(default_factory=list)  # [frames so far][4] xywh
     milliseconds: list[float] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
     trace: list[dict[str, Any]] = field(default_factory=list)
+    sentence: str = ""  # in force
+
+    @property
+    def parked(self) -> bool:
+        return self.reply is not None and not self.reply.done()
 
     @property
     def finished(self) -> bool:
         return len(self.boxes) == len(self.sequence.frames)
 
-    def record(self, box: Series[float], milliseconds: float, confidence: float, trace: Mapping[str, Any]) -> None:
+    def record(self, output: Output, milliseconds: float) -> None:
+        trace = dict(output.note or {})
+        if output.sentence != self.sentence:
+            trace["sentence"] = self.sentence = output.sentence
         if trace:
             self.trace.append({"frame": len(self.boxes), **trace})
-        self.boxes.append([float(v) for v in box])
-        self.milliseconds.append(milliseconds)
-        self.confidences.append(confidence)
+        self.boxes.append([float(v) for v in output.box])
+        self.milliseconds.append(self.spent + milliseconds)
+        self.confidences.append(output.confidence)
+        self.frame, self.reply, self.spent = None, None, 0.0
 
 
 def shard_of(sequences: Series[Sequence], shard: int, shards: int) -> list[Sequence]:
@@ -93,64 +112,116 @@ def run_sequences(
     batch: int = 8,
     readers: int = 2,
     ahead: int = 3,
+    in_flight: int = 8,
     description: str = "frames",
 ) -> dict[str, str]:
-    """Track all `sequences` that are not yet sealed in `folder`. Returns what went wrong, by sequence name (empty: nothing)."""
+    """Track all `sequences` that are not yet sealed in `folder`. Returns what went wrong, by sequence name (empty: nothing).
+
+    `in_flight` is how many questions a tracker that asks may have open at once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     waiting = deque(s for s in sequences if not is_sealed(folder, s))
     ticks = console.progress(range(sum(map(len, waiting))), description)
+    places = batch + in_flight * hasattr(tracker, "questions")
     failures: dict[str, str] = {}
-    slots: list[Slot] = []
-    with ThreadPoolExecutor(readers, thread_name_prefix="frames") as pool:
+    slots: list[Slot] = []  # those that waited longest come first
+    with ThreadPoolExecutor(readers, thread_name_prefix="frames") as pool, asking_threads(in_flight) as asking:
         while waiting or slots:
-            while waiting and len(slots) < batch:
+            while waiting and len(slots) < places and sum(not s.parked for s in slots) < batch:
                 sequence = waiting.popleft()
-                slots.append(Slot(sequence, read_ahead(sequence.frames, pool, ahead)))
-            for _ in range(advance(tracker, slots, failures)):
+                slot = Slot(sequence, read_ahead(sequence.frames, pool, ahead), sentence=sequence.sentence)
+                prepare(tracker, slot, asking, failures)
+                slots += [slot] if sequence.name not in failures else []
+            turn = [s for s in slots if not s.parked][:batch]
+            if not turn:
+                wait_for_one(slots)
+                continue
+            for _ in range(advance(tracker, turn, failures)):
                 next(ticks, None)
-            for slot in slots:
-                if slot.finished and slot.sequence.name not in failures:
+            for slot in turn:
+                if slot.finished:
                     seal(folder, slot)
+                elif slot.sequence.name not in failures:
+                    prepare(tracker, slot, asking, failures)
+            slots = [s for s in slots if s not in turn] + turn
             slots = [s for s in slots if not s.finished and s.sequence.name not in failures]
     return failures
 
 
-def advance(tracker: Tracker, slots: list[Slot], failures: dict[str, str]) -> int:
-    """Give every slot its next frame: new ones start, others step, failing ones are named in `failures`. Returns how many."""
-    frames: dict[str, Image] = {}
-    for slot in slots:
+@contextlib.contextmanager
+def asking_threads(number: int) -> Iterator[Executor]:
+    """A pool for questions; when a run breaks off, those that are not yet on their way are dropped."""
+    with ThreadPoolExecutor(max(1, number), thread_name_prefix="asking") as pool:
         try:
-            frames[slot.sequence.name] = next(slot.frames)
-        except Exception as error:
-            failures[slot.sequence.name] = describe(error, slot)
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prepare(tracker: Tracker, slot: Slot, asking: Executor, failures: dict[str, str]) -> None:
+    """Fetch a slot's next frame and send off the question that it raises, if any."""
+
+    def call(members: list[Slot]) -> None:
+        slot.frame = next(slot.frames)
+        if slot.boxes and hasattr(tracker, "questions"):
+            begin = time.perf_counter()
+            question = tracker.questions([slot.state], [slot.frame])[0]
+            slot.spent = 1e3 * (time.perf_counter() - begin)
+            if question is not None:
+                slot.reply = asking.submit(ask_one, tracker, question)
+
+    attempt(call, [slot], failures)
+
+
+def ask_one(tracker: Tracker, question: Question) -> Reply:
+    return ask_for(tracker.ask, [question])[0]
+
+
+def wait_for_one(slots: Series[Slot]) -> None:
+    """Wait until one parked slot has its answer; the time is counted to those that then have theirs."""
+    begin = time.perf_counter()
+    wait([s.reply for s in slots], return_when=FIRST_COMPLETED)
+    milliseconds = 1e3 * (time.perf_counter() - begin)
+    back = [s for s in slots if not s.parked]
+    for slot in back:
+        slot.spent += milliseconds / len(back)
+
+
+def advance(tracker: Tracker, slots: list[Slot], failures: dict[str, str]) -> int:
+    """Give every slot its frame: new ones start, others step, failing ones are named in `failures`. Returns how many."""
+
+    def answer(members: list[Slot]) -> None:
+        for slot in members:
+            if slot.reply is not None:
+                slot.reply.result()
 
     def start(members: list[Slot]) -> None:
         begin = time.perf_counter()
-        states = tracker.start(
-            [frames[s.sequence.name] for s in members],
-            [s.sequence.boxes[0] for s in members],
-            [s.sequence.sentence for s in members],
-        )
+        first = [s.sequence.boxes[0] for s in members]
+        states = tracker.start([s.frame for s in members], first, [s.sequence.sentence for s in members])
         milliseconds = 1e3 * (time.perf_counter() - begin) / len(members)
-        for slot, state in zip(members, states, strict=True):
+        for slot, state, box in zip(members, states, first, strict=True):
             slot.state = state
-            slot.record(slot.sequence.boxes[0], milliseconds, 1.0, {})
+            slot.record(Output(box, 1.0, slot.sentence), milliseconds)
 
     def step(members: list[Slot]) -> None:
         begin = time.perf_counter()
-        states, outputs = tracker.step([s.state for s in members], [frames[s.sequence.name] for s in members])
+        answers = {"answers": [s.reply and s.reply.result() for s in members]} if hasattr(tracker, "questions") else {}
+        states, outputs = tracker.step([s.state for s in members], [s.frame for s in members], **answers)
         milliseconds = 1e3 * (time.perf_counter() - begin) / len(members)
         for output in outputs:
             check_output(output)
         for slot, state, output in zip(members, states, outputs, strict=True):
             slot.state = state
-            slot.record(output.box, milliseconds, output.confidence, output.note or {})
+            slot.record(output, milliseconds)
 
-    readable = [s for s in slots if s.sequence.name in frames]
-    for call, members in ((start, [s for s in readable if not s.boxes]), (step, [s for s in readable if s.boxes])):
+    for slot in slots:
+        attempt(answer, [slot], failures)
+    sound = [s for s in slots if s.sequence.name not in failures]
+    for call, members in ((start, [s for s in sound if not s.boxes]), (step, [s for s in sound if s.boxes])):
         for group in [members] if tracker.lockstep else [[s] for s in members]:
             attempt(call, group, failures)
-    return len(readable)
+    return len(sound)
 
 
 def attempt(call: Callable[[list[Slot]], None], members: list[Slot], failures: dict[str, str]) -> None:

@@ -2,21 +2,24 @@
 
 Lists have one item a sequence; sequences in a call need not be at the same frame number. A state is never changed in
 place by a tracker whose `lockstep` is True: the same state may be stepped twice and gives the same output.
+
+A tracker that asks a vision-language model says what it would ask (`questions`) apart from its step, so that a sequence
+whose answer is on its way does not hold up the others. Called without answers, a step asks by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.answers import Answer
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
+from workflow_scripts.images import Image
 
-Image = NDArray[np.uint8]  # H x W x 3, RGB
 Box = NDArray[np.float64]  # left, top, width, height in pixels
 
 
@@ -46,16 +49,48 @@ class Tracker(Protocol):
         """The next frame of every sequence."""
 
 
-class Question(NamedTuple):
-    """Is the sentence still right? `reference` and `current` are frames (or target-centred crops of them)."""
-
-    reference: Image
-    current: Image
-    sentence: str
-
-
-Asker = Callable[[list[Question]], Sequence[Answer | str]]  # answers in the questions' order; a str is a raw completion
+Asker = Callable[[Sequence[Question]], Sequence[Reply | str]]  # in order, from any thread; a str is a text not yet judged
 Describer = Callable[[list[Image], list[str]], Sequence[str]]  # current frames and sentences -> sentences
+
+
+class Asking(Tracker, Protocol):
+    """A tracker that may have to know an answer before it tracks a frame."""
+
+    ask: Asker | None
+
+    def questions(self, states: Sequence[Any], frames: Sequence[Image]) -> list[Question | None]:
+        """What each sequence must know before its next frame is tracked, None for nothing. Changes no state."""
+
+    def step(
+        self, states: Sequence[Any], frames: Sequence[Image], answers: Sequence[Reply | None] | None = None
+    ) -> tuple[list[Any], list[Output]]:
+        """The next frame of every sequence, with the replies to `questions`; without `answers` they are asked for here."""
+
+
+@dataclass(frozen=True)
+class ModelDescriber:
+    """A describer that asks a model, one question a sequence; a tracker may put them in flight instead of calling it."""
+
+    ask: Asker
+    question: Callable[[Image, str], Question]  # current frame and sentence
+    read: Callable[[Reply, str], str]  # reply and the sentence so far -> sentence
+
+    def __call__(self, frames: Sequence[Image], sentences: Sequence[str]) -> list[str]:
+        asked = [self.question(f, s) for f, s in zip(frames, sentences, strict=True)]
+        return [self.read(r, s) for r, s in zip(ask_for(self.ask, asked), sentences, strict=True)]
+
+
+def ask_for(ask: Asker, questions: Sequence[Question]) -> list[Reply]:
+    """Replies in the questions' order, texts judged by their question; nobody is asked where there are none."""
+    answers = ask(questions) if questions else []
+    return [a if isinstance(a, Reply) else Reply(a, q.usable(a)) for q, a in zip(questions, answers, strict=True)]
+
+
+def ask_all(tracker: Asking, states: Sequence[Any], frames: Sequence[Image]) -> list[Reply | None]:
+    """Replies to what a batch has to ask, all asked in one call; None for a sequence that asks nothing."""
+    questions = tracker.questions(states, frames)
+    replies = iter(ask_for(tracker.ask, [q for q in questions if q is not None]))
+    return [None if q is None else next(replies) for q in questions]
 
 
 def check_start(frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[Box]:

@@ -21,15 +21,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.boxes import clip_to_image
 from workflow_scripts.track import crops
-from workflow_scripts.track.networks.dutrack import DUTrack, decode, hann_window
+from workflow_scripts.track.networks.dutrack import DUTrack, DUTrackOutput, decode, hann_window
+from workflow_scripts.track.precision import autocast, compile_for, dtype_of
 from workflow_scripts.track.texts import Tokenizer
 from workflow_scripts.track.trackers.base import (
     Box,
     Describer,
     Image,
+    ModelDescriber,
     Output,
+    ask_all,
     check_frame,
     check_start,
 )
@@ -80,16 +84,31 @@ class DUTracker:
 
     lockstep = True
 
-    def __init__(self, network: DUTrack, tokenizer: Tokenizer, describer: Describer | None = None, rows: int = 0) -> None:
+    def __init__(
+        self,
+        network: DUTrack,
+        tokenizer: Tokenizer,
+        describer: Describer | None = None,
+        rows: int = 0,
+        precision: str = "fp32",
+        compiled: bool = False,
+    ) -> None:
+        """`rows` of every forward pass, 0 for as many as there are sequences; `precision` fp32, bf16 or fp16 (autocast);
+
+        `compiled` runs the network through torch.compile, once for each number of rows and of templates.
+        """
         self.network = network.eval()
         self.config = network.config
         self.tokenizer = tokenizer
         self.describer = describer
+        self.ask = describer.ask if isinstance(describer, ModelDescriber) else None
         self.rows = rows
+        self.dtype = dtype_of(precision)
         if len(tokenizer) > self.config.vocabulary_size:
             raise ValueError(f"{len(tokenizer)} words in the vocabulary, {self.config.vocabulary_size} in the network")
         self.device = next(network.parameters()).device
         self.window = hann_window(self.config.grid, self.device)
+        self.forward = compile_for(self.device, network) if compiled else network
         self._texts: dict[str, Tensor] = {}  # sentence -> [16,D]; a cache, no state
 
     def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
@@ -102,27 +121,44 @@ class DUTracker:
             for frame, box, sentence in zip(frames, checked, sentences, strict=True)
         ]
 
-    def step(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Output]]:
-        """The next frame of every sequence; `states` stay as they are."""
+    def questions(self, states: Sequence[State], frames: Sequence[Image]) -> list[Question | None]:
+        """What a describer that asks a model wants to know: the official rule, from frame 2 on a caption of every frame."""
+        if self.ask is None:
+            return [None] * len(states)
+        asked = zip(states, frames, strict=True)
+        return [self.describer.question(f, s.sentence) if s.frame >= 1 else None for s, f in asked]
+
+    def step(
+        self, states: Sequence[State], frames: Sequence[Image], answers: Sequence[Reply | None] | None = None
+    ) -> tuple[list[State], list[Output]]:
+        """The next frame of every sequence, with the replies to `questions`; `states` stay as they are."""
         for frame in frames:
             check_frame(frame)
-        states = self._describe(list(states), frames)
+        states, notes = self._describe(list(states), frames, answers)
         new, boxes, scores = self._track(states, frames)
         outputs = [
-            Output(box=box, confidence=score, sentence=state.sentence)
-            for box, score, state in zip(boxes, scores, states, strict=True)
+            Output(box=box, confidence=score, sentence=state.sentence, note=note)
+            for box, score, state, note in zip(boxes, scores, states, notes, strict=True)
         ]
         return new, outputs
 
-    def _describe(self, states: list[State], frames: Sequence[Image]) -> list[State]:
-        """The official rule: from frame 2 on a caption of every frame, before it is tracked."""
+    def _describe(
+        self, states: list[State], frames: Sequence[Image], answers: Sequence[Reply | None] | None
+    ) -> tuple[list[State], list[dict[str, Any] | None]]:
+        """The official rule: from frame 2 on a caption of every frame, before it is tracked. States, and notes of questions."""
+        notes: list[dict[str, Any] | None] = [None] * len(states)
         asked = [i for i, s in enumerate(states) if s.frame >= 1]
-        if self.describer is None or not asked:
-            return states
-        answers = self.describer([frames[i] for i in asked], [states[i].sentence for i in asked])
-        for i, sentence in zip(asked, answers, strict=True):
-            states[i] = replace(states[i], sentence=sentence)
-        return states
+        if self.ask is not None:
+            replies = ask_all(self, states, frames) if answers is None else answers
+            for i in asked:
+                before, reply = states[i].sentence, replies[i]
+                states[i] = replace(states[i], sentence=self.describer.read(reply, before))
+                notes[i] = {"asked": before, "text": reply.text, "fall_back": not reply.usable}
+        elif self.describer is not None and asked:
+            sentences = self.describer([frames[i] for i in asked], [states[i].sentence for i in asked])
+            for i, sentence in zip(asked, sentences, strict=True):
+                states[i] = replace(states[i], sentence=sentence)
+        return states, notes
 
     @torch.inference_mode()
     def _track(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Box], list[float]]:
@@ -143,10 +179,12 @@ class DUTracker:
             wanted, members = len(members), self._filled(members)
             templates = torch.stack([torch.stack(list(features[i].values())) for i in members])  # [b,T,Nz,D]
             query = None if first else torch.stack([states[i].query for i in members])  # [b,3,D]
-            output = self.network(search[members], templates, texts[members], query)
+            with autocast(self.device, self.dtype):
+                output = self.forward(search[members], templates, texts[members], query)
+            output = DUTrackOutput(*(part.float() for part in output))  # cells are counted in more than 8 bits
             boxes, score, _ = decode(output, self.window)
             members = members[:wanted]
-            fractions[members], scores[members] = boxes[:wanted].float().cpu().numpy(), score[:wanted].float().cpu().numpy()
+            fractions[members], scores[members] = boxes[:wanted].cpu().numpy(), score[:wanted].cpu().numpy()
             for i, q in zip(members, output.query[:wanted], strict=True):
                 queries[i] = q.clone()
 
@@ -180,7 +218,8 @@ class DUTracker:
         found: dict[tuple[int, int], Tensor] = {}
         for part in self._parts(missing):
             images = np.stack([states[i].memory[k] for i, k in self._filled(part)])
-            encoded = self.network.embed_template(crops.normalise(images, self.device))  # [M,Nz,D]
+            with autocast(self.device, self.dtype):
+                encoded = self.network.embed_template(crops.normalise(images, self.device))  # [M,Nz,D]
             found |= {key: feature.clone() for key, feature in zip(part, encoded[: len(part)], strict=True)}
         return [{k: s.features[k] if k in s.features else found[i, k] for k in wanted[i]} for i, s in enumerate(states)]
 

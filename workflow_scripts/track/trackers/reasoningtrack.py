@@ -13,9 +13,9 @@ Two details of the published code are reproduced only with ``reproduce_paper``:
 With ``reproduce_paper`` tags of an answer are also read one by one, a missing one counting as ``no``; ours must be
 well formed, or the answer counts as ``no`` and as a fall-back.
 
-The model is any callable that answers a list of questions, so all sequences of a batch are asked at once; a plain
-describer ``(frames, sentences) -> sentences`` will do as well. It sees whole frames, or target-centred crops
-(``view="crop"``) where a small model could not find the target otherwise.
+The model is any callable that answers a list of questions; the runner keeps those of many sequences in flight. A plain
+describer ``(frames, sentences) -> sentences`` will do as well. The model sees whole frames, or target-centred crops
+(``view="crop"``) where a small one could not find the target otherwise.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workflow_scripts import answers
-from workflow_scripts.answers import Answer
+from workflow_scripts.answers import Answer, parse, well_formed
+from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
 from workflow_scripts.track import crops
 from workflow_scripts.track.trackers import dutrack
-from workflow_scripts.track.trackers.base import Asker, Box, Describer, Image, Output, Question
+from workflow_scripts.track.trackers.base import Asker, Box, Describer, Image, Output, ask_all
 
 NO_ANSWER = "tracking the object"  # what the published code reads where the answer is missing
 
@@ -107,12 +107,29 @@ class ReasoningTracker:
             for state, frame in zip(states, frames, strict=True)
         ]
 
-    def step(self, states: Sequence[State], frames: Sequence[Image]) -> tuple[list[State], list[Output]]:
-        """The next frame of every sequence; all questions of the batch are asked in one call."""
-        states, notes = self._refine(list(states), frames)
-        tracked, outputs = self.tracker.step([s.track for s in states], frames)
-        new = [self._look(s, t, f) for s, t, f in zip(states, tracked, frames, strict=True)]
-        return new, [replace(output, note=notes.get(i)) for i, output in enumerate(outputs)]
+    def questions(self, states: Sequence[State], frames: Sequence[Image]) -> list[Question | None]:
+        """What the rule asks before the next frames are tracked, None where it asks nothing."""
+        if self.ask is None:
+            return [None] * len(states)
+        return [self._question(s, f) if s.ask else None for s, f in zip(states, frames, strict=True)]
+
+    def step(
+        self, states: Sequence[State], frames: Sequence[Image], answers: Sequence[Reply | None] | None = None
+    ) -> tuple[list[State], list[Output]]:
+        """The next frame of every sequence, with the replies to `questions`; without them all are asked in one call."""
+        if self.describer is not None:
+            read = self._described(states, frames)
+        else:
+            replies = ask_all(self, states, frames) if answers is None else answers
+            read = [None if reply is None else self._read(reply) for reply in replies]
+        refined, notes = [], []
+        for state, frame, answer in zip(states, frames, read, strict=True):
+            state, note = (state, None) if answer is None else self._apply(state, frame, answer)
+            refined.append(state)
+            notes.append(note)
+        tracked, outputs = self.tracker.step([s.track for s in refined], frames)
+        new = [self._look(s, t, f) for s, t, f in zip(refined, tracked, frames, strict=True)]
+        return new, [replace(output, note=note) for output, note in zip(outputs, notes, strict=True)]
 
     def _look(self, state: State, track: dutrack.State, frame: Image) -> State:
         """After tracking: does the next frame begin with a question?"""
@@ -121,28 +138,26 @@ class ReasoningTracker:
         previous = self._view(frame, track.box) if ask and self.rule.reproduce_paper else None
         return replace(state, track=track, ask=ask, previous=previous)
 
-    def _refine(self, states: list[State], frames: Sequence[Image]) -> tuple[list[State], dict[int, dict[str, Any]]]:
-        """Before tracking: new sentences for the states that ask, and a note of each question by its place."""
+    def _question(self, state: State, frame: Image) -> Question:
+        current = state.previous if self.rule.reproduce_paper else self._view(frame, state.track.box)
+        return Question((state.reference, current), {"sentence": state.first_sentence}, well_formed)
+
+    def _described(self, states: Sequence[State], frames: Sequence[Image]) -> list[Answer | None]:
+        """The describer's sentences as answers, for the states that ask."""
         asked = [i for i, s in enumerate(states) if s.ask]
-        if not asked:
-            return states, {}
-        views = [self._view(frames[i], states[i].track.box) for i in asked]
-        notes = {}
-        for i, view, answer in zip(asked, views, self._answers(states, asked, frames, views), strict=True):
-            states[i], notes[i] = self._apply(states[i], view, answer)
-        return states, notes
-
-    def _answers(self, states: list[State], asked: list[int], frames: Sequence[Image], views: list[Image]) -> list[Answer]:
-        if self.ask is None:
+        found: list[Answer | None] = [None] * len(states)
+        if asked:
             sentences = self.describer([frames[i] for i in asked], [states[i].track.sentence for i in asked])
-            return [Answer(s, None, "yes", s, True) for s in sentences]
-        questions = []
-        for i, view in zip(asked, views, strict=True):
-            current = states[i].previous if self.rule.reproduce_paper else view
-            questions.append(Question(states[i].reference, current, states[i].first_sentence))
-        return [answers.parse(a) if isinstance(a, str) else a for a in self.ask(questions)]
+            for i, sentence in zip(asked, sentences, strict=True):
+                found[i] = Answer(sentence, None, "yes", sentence, True)
+        return found
 
-    def _apply(self, state: State, view: Image, answer: Answer) -> tuple[State, dict[str, Any]]:
+    @staticmethod
+    def _read(reply: Reply) -> Answer:
+        return parse(reply.text) if reply.usable else Answer(reply.text, None, None, None, False)
+
+    def _apply(self, state: State, image: Image, answer: Answer) -> tuple[State, dict[str, Any]]:
+        """`state` with the sentence that an answer about its next frame, `image`, gives, and a note of it."""
         frame = state.track.frame + 1
         if self.rule.reproduce_paper and self.ask is not None:
             yes, sentence = read_like_the_paper(answer.text)
@@ -165,7 +180,7 @@ class ReasoningTracker:
             state, track=replace(state.track, sentence=sentence), questioned_box=state.track.box, ask=False, previous=None
         )
         if changed and not self.rule.reproduce_paper:
-            new = replace(new, reference=view, reference_frame=frame)
+            new = replace(new, reference=self._view(image, state.track.box), reference_frame=frame)
         return new, note
 
     def _view(self, frame: Image, box: Box) -> Image:

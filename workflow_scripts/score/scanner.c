@@ -1,0 +1,217 @@
+/* The score stage's two inner loops: text to boxes, and boxes to histograms.
+ *
+ * Each does what Python code beside it does (results.py, curves.py) and gives the same bits; that code is the reference, and
+ * does the work where no C compiler is. Compile with -ffp-contract=off: a fused multiply-add would round differently.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+_Static_assert(FLT_EVAL_METHOD == 0 && DBL_MANT_DIG == 53, "a double must be evaluated as a double");
+
+typedef unsigned __int128 wide;
+
+/* ---- numbers ---- */
+
+static const double TENS[23] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+enum { MOST_DIGITS = 19, MOST_TENS = 27 }; /* 10^19 - 1 and 5^27 fit into 64 bits */
+
+static double power_of_two(int exponent) {
+    uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* m * 10^e to the nearest double, for 0 < m < 10^19 and |e| <= 27.
+ * Where m and the power are doubles, one operation rounds once (Clinger 1990). Else 64 bits of the exact result are computed
+ * in integers, the last of them set where bits were lost below it, and rounded once to 53. */
+static double scaled(uint64_t m, int e) {
+    if (m <= 1ull << DBL_MANT_DIG && e >= -22 && e <= 22) return e < 0 ? (double)m / TENS[-e] : (double)m * TENS[e];
+    uint64_t five = 1;
+    for (int i = e < 0 ? -e : e; i > 0; i--) five *= 5;
+    int up = __builtin_clzll(m), down;
+    uint64_t top;
+    m <<= up;
+    if (e < 0) {
+        int lift = __builtin_clzll(five);
+        five <<= lift;
+        wide numerator = (wide)m << 63;
+        top = (uint64_t)(numerator / five); /* at least 2^62, less than 2^64 */
+        if ((wide)top * five != numerator) top |= 1;
+        down = lift - 63;
+    } else {
+        wide product = (wide)m * five; /* at least 2^63 */
+        uint64_t high = (uint64_t)(product >> 64);
+        down = high ? 64 - __builtin_clzll(high) : 0;
+        top = (uint64_t)(product >> down);
+        if ((wide)top << down != product) top |= 1;
+    }
+    return (double)top * power_of_two(down - up + e);
+}
+
+static int is_digit(unsigned char c) { return (unsigned)(c - '0') < 10; }
+
+static int is_word(const unsigned char *p, const char *word) { /* three letters, of either case */
+    for (int i = 0; i < 3; i++)
+        if ((p[i] | 32) != word[i]) return 0;
+    return 1;
+}
+
+/* Read one number at *at and step behind it; 0 where Python's float has to say what it is. */
+static int read_number(const unsigned char **at, double *value) {
+    const unsigned char *p = *at;
+    int negative = *p == '-';
+    p += negative || *p == '+';
+    const unsigned char *first = p;
+    uint64_t m = 0; /* may wrap where there are more than 19 digits: given up below */
+    for (; is_digit(*p); p++) m = 10 * m + (*p - '0');
+    int64_t digits = p - first, e = 0;
+    if (*p == '.') {
+        const unsigned char *fraction = ++p;
+        for (; is_digit(*p); p++) m = 10 * m + (*p - '0');
+        e = fraction - p;
+        digits -= e;
+    }
+    if (digits == 0) {
+        if (is_word(p, "nan")) *value = (double)NAN;
+        else if (is_word(p, "inf")) *value = negative ? -(double)INFINITY : (double)INFINITY;
+        else return 0;
+        *at = p + 3;
+        return 1;
+    }
+    if (digits > MOST_DIGITS) {
+        for (; *first == '0' || *first == '.'; first++) digits -= *first == '0'; /* zeros in front weigh nothing */
+        if (digits > MOST_DIGITS) return 0;
+    }
+    if ((*p | 32) == 'e') {
+        int minus = *++p == '-';
+        p += minus || *p == '+';
+        if (!is_digit(*p)) return 0;
+        int64_t exponent = 0;
+        for (; is_digit(*p); p++)
+            if ((exponent = 10 * exponent + (*p - '0')) > 999) return 0;
+        e += minus ? -exponent : exponent;
+    }
+    if (m && (e < -MOST_TENS || e > MOST_TENS)) return 0;
+    double result = m ? scaled(m, (int)e) : 0.0;
+    *value = negative ? -result : result;
+    *at = p;
+    return 1;
+}
+
+/* ---- text to boxes ---- */
+
+static const unsigned char *skip_blanks(const unsigned char *p) {
+    while (*p == ' ' || *p == '\t') p++;
+    return p;
+}
+
+/* Boxes of `text`, which ends with a zero byte at text[size]: the first `capacity` into x, y, w, h. Returns how many there
+ * are, or -1 where a line is not four plain numbers: the careful reader then says what is wrong, and where. */
+int64_t scan_boxes(const unsigned char *text, int64_t size, int64_t capacity, double *x, double *y, double *w, double *h) {
+    double *planes[4] = {x, y, w, h}, unused;
+    int64_t rows = 0;
+    const unsigned char *p = text, *end = text + size;
+    if (size >= 3 && !memcmp(p, "\xEF\xBB\xBF", 3)) p += 3;
+    while ((p = skip_blanks(p)) < end) {
+        if (*p == '\n' || *p == '\r') {
+            p++;
+            continue;
+        }
+        for (int i = 0; i < 4; i++) {
+            if (i) {
+                const unsigned char *before = p;
+                p = skip_blanks(p);
+                if (*p == ',' || *p == ';') p = skip_blanks(p + 1);
+                if (p == before) return -1;
+            }
+            if (!read_number(&p, rows < capacity ? planes[i] + rows : &unused)) return -1;
+        }
+        while (*p == ',' || *p == ';' || *p == ' ' || *p == '\t') p++;
+        if (*p != '\n' && *p != '\r' && p != end) return -1;
+        rows++;
+    }
+    return rows;
+}
+
+/* ---- boxes to histograms ---- */
+
+typedef struct { /* one frame's ground truth, and what does not depend on the tracker */
+    double x, y, right, bottom, area;
+    double centre_x, centre_y, width, height, norm_x, norm_y; /* norm: the centre in units of width and height */
+} truth_t;
+
+enum { UNREPAIRED = 1, NOT_COMPARED = 2, PIXEL_HIT = 4, NORM_HIT = 8 }; /* bits of a frame's kind */
+enum { REPAIR_NONE, REPAIR_BAD, REPAIR_ZERO_SIZE };
+
+/* MATLAB's min and max, which ignore a NaN: without a branch where only `a` can be one, and in general. */
+static double lesser(double a, double b) { return a < b ? a : b; }
+static double greater(double a, double b) { return a > b ? a : b; }
+static double least(double a, double b) { return b != b ? a : lesser(a, b); }
+static double most(double a, double b) { return b != b ? a : greater(a, b); }
+
+/* How many of the evenly spaced thresholds (from 0) are below `value`, which is a number. */
+static int64_t rank_of(double value, const double *thresholds, double last, double each) {
+    int64_t nearest = (int64_t)(lesser(greater(value * each, 0), last) + 0.5);
+    return nearest + (thresholds[nearest] < value); /* what is left of the nearest is below the value, what is right above it */
+}
+
+/* Histograms of the ranks of overlap, pixel error and normalised error of boxes [4, K, N], each [K, steps + 1]; overlap [K, N],
+ * at least 0; rows repaired and not finite [K]. missed [K, N]: rows that count as a miss. first: the box that stands for every
+ * tracker's first, or NULL. corner and middle: 1 where the benchmark takes one off sizes for the far corner and the centre. */
+void count_frames(int64_t trackers, int64_t frames, const double *boxes, const truth_t *truth, const uint8_t *kinds,
+                  const uint8_t *missed, const double *first, int64_t repair, double corner, double middle,
+                  const double *const thresholds[3], const int64_t steps[3], int64_t *const histograms[3], double *overlap,
+                  int64_t *repaired, int64_t *non_finite) {
+    double last[3], each[3];
+    for (int i = 0; i < 3; i++) last[i] = (double)(steps[i] - 1), each[i] = last[i] / thresholds[i][steps[i] - 1];
+    for (int64_t k = 0; k < trackers; k++) {
+        const double *xs = boxes + k * frames, *ys = xs + trackers * frames, *ws = ys + trackers * frames,
+                     *hs = ws + trackers * frames;
+        int64_t *counts[3];
+        for (int i = 0; i < 3; i++) counts[i] = histograms[i] + k * (steps[i] + 1);
+        double px = 0, py = 0, pw = 0, ph = 0; /* the row before */
+        for (int64_t n = 0; n < frames; n++) {
+            const truth_t *t = truth + n;
+            int kind = kinds[n], miss = missed[k * frames + n];
+            double x = xs[n], y = ys[n], w = ws[n], h = hs[n];
+            if (!((x - x) + (y - y) + (w - w) + (h - h) == 0)) non_finite[k] += !miss;
+            int good = repair == REPAIR_BAD ? w > 0 && h > 0 && x == x && y == y
+                                            : repair == REPAIR_NONE || (w != 0 && h != 0);
+            if (!good && n > 0 && !(kind & UNREPAIRED)) {
+                x = px, y = py, w = pw, h = ph;
+                repaired[k] += !miss;
+            }
+            px = x, py = y, pw = w, ph = h;
+            if (n == 0 && first) x = first[0], y = first[1], w = first[2], h = first[3];
+            double iou = -1, pixel = INFINITY, norm = INFINITY;
+            if (!(kind & NOT_COMPARED) && !miss) {
+                double right = x + w - corner, bottom = y + h - corner, left, top;
+                if (kind & UNREPAIRED) { /* the ground truth may hold a NaN */
+                    right = least(right, t->right), bottom = least(bottom, t->bottom);
+                    left = most(x, t->x), top = most(y, t->y);
+                } else {
+                    right = lesser(right, t->right), bottom = lesser(bottom, t->bottom);
+                    left = greater(x, t->x), top = greater(y, t->y);
+                }
+                double inner = greater(right - left + corner, 0) * greater(bottom - top + corner, 0);
+                double cx = (w - middle) * 0.5 + x, cy = (h - middle) * 0.5 + y;
+                double dx = cx - t->centre_x, dy = cy - t->centre_y;
+                double nx = cx / t->width - t->norm_x, ny = cy / t->height - t->norm_y;
+                iou = greater(inner / (w * h + t->area - inner), -1);
+                pixel = lesser(sqrt(dx * dx + dy * dy), INFINITY);
+                norm = lesser(sqrt(nx * nx + ny * ny), INFINITY);
+            } else if (!miss) {
+                if (kind & PIXEL_HIT) pixel = -1;
+                if (kind & NORM_HIT) norm = -1;
+            }
+            counts[0][rank_of(iou, thresholds[0], last[0], each[0])]++;
+            counts[1][rank_of(pixel, thresholds[1], last[1], each[1])]++;
+            counts[2][rank_of(norm, thresholds[2], last[2], each[2])]++;
+            overlap[k * frames + n] = greater(iou, 0);
+        }
+    }
+}
