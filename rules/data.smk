@@ -248,8 +248,8 @@ rule check_benchmark:
 
 rule write_splits:
     input:
-        manifest="results/{study}/data/{benchmark}.json",
-        index="results/{study}/data/{benchmark}.npz",
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
     output:
         splits="results/{study}/data/{benchmark}.splits.json",
         manifest="results/{study}/data/{benchmark}.splits.manifest.json",

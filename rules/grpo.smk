@@ -23,7 +23,10 @@ def reward_tracker():
 
 rule build_pairs:
     input:
-        indices=list(pair_indices().values()),
+        indices=ancient(list(pair_indices().values())),
+        indexed=[
+            f"{path.removesuffix('.npz')}.json" for path in pair_indices().values()
+        ],
     output:
         pairs=directory("results/{study}/grpo/pairs"),
         manifest="results/{study}/grpo/pairs.json",

@@ -37,7 +37,8 @@ def language_metrics(wildcards):
 
 rule score_trackers:
     input:
-        index="results/{study}/data/{benchmark}.npz",
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
         raw=raw_manifests,
     output:
         scores=directory("results/{study}/score/{benchmark}"),
@@ -53,7 +54,9 @@ rule score_trackers:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code("score.run"),
+        code=fingerprint(
+            [*graph.sources(["score.run"]), "workflow_scripts/score/scanner.c"]
+        ),
         run=env("score"),
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         split=PARAMS.track.split,

@@ -84,7 +84,8 @@ def flags(wildcards):
 
 rule train_tracker:
     input:
-        index="results/{study}/data/tnllt.npz",
+        index=ancient("results/{study}/data/tnllt.npz"),
+        indexed="results/{study}/data/tnllt.json",
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
@@ -183,7 +184,8 @@ rule convert_checkpoint:
 rule run_tracker:
     input:
         needs,
-        index="results/{study}/data/{benchmark}.npz",
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
     output:
         shard=directory("results/{study}/track/shards/{benchmark}/{tracker}/{shard}"),
         manifest="results/{study}/track/shards/{benchmark}/{tracker}/{shard}.json",
@@ -220,7 +222,8 @@ rule collect_results:
             "results/{{study}}/track/shards/{{benchmark}}/{{tracker}}/{shard}.json",
             shard=range(PARAMS.track.run.shards),
         ),
-        index="results/{study}/data/{benchmark}.npz",
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",
@@ -249,7 +252,8 @@ rule collect_results:
 rule probe_language:
     input:
         weights="results/{study}/track/weights/dutrack.json",
-        index="results/{study}/data/tnllt.npz",
+        index=ancient("results/{study}/data/tnllt.npz"),
+        indexed="results/{study}/data/tnllt.json",
     output:
         metrics="results/{study}/track/language.json",
         manifest="results/{study}/track/language.manifest.json",
@@ -278,7 +282,8 @@ rule probe_language:
 rule import_published:
     input:
         archive=f"data/{{study}}/published/{PARAMS.track.published_source}.json",
-        index="results/{study}/data/{benchmark}.npz",
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
     output:
         raw=directory("results/{study}/track/raw/{benchmark}/{tracker}"),
         manifest="results/{study}/track/raw/{benchmark}/{tracker}.json",

@@ -92,6 +92,38 @@ def test_touching_files_reruns_nothing(study):
     assert planned(study, "all") == []
 
 
+def test_editing_a_comment_reruns_nothing_and_editing_code_its_stage_alone(study):
+    module = study / "workflow_scripts" / "report" / "tables.py"
+    text = module.read_text()
+    try:
+        module.write_text("# another comment\n" + text)
+        assert planned(study, "all") == []
+        module.write_text(text + "\nCHANGED = True\n")
+        assert planned(study, "all") == ["write_tables"]
+    finally:
+        module.write_text(text)
+
+
+def test_a_node_that_makes_the_same_again_stops_there(study):
+    """The archive is rendered anew, byte for byte the same: what lies below looks, and gives its outputs back."""
+    inode = (study / "results/mini/track/weights/dutrack/weights.safetensors").stat().st_ino
+    ended = ask(study, "all", flags=("--forcerun", "render_archive"))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    logs = {p: p.read_text() for p in (study / "logs" / "mini").rglob("*.log")}
+    back = {p.relative_to(study / "logs" / "mini").parts[0].removesuffix(".log") for p, t in logs.items() if "given back" in t}
+    assert {"restore_archive", "train_tracker", "run_tracker", "collect_results", "score_trackers"} <= back
+    assert "render_archive" not in back
+    assert (study / "results/mini/track/weights/dutrack/weights.safetensors").stat().st_ino == inode
+    assert planned(study, "all") == []
+
+
+def test_the_table_leads_back_to_its_sources_and_every_step_verifies(study):
+    shown = call(study, "python", "-m", "workflow_scripts.provenance", "show", "results/tnllt_table.csv")
+    assert shown.returncode == 0 and "workflow_scripts.track.train" in shown.stdout and "data.render" in shown.stdout
+    ended = call(study, "python", "-m", "workflow_scripts.provenance", "verify", "results/tnllt_table.csv")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
 def test_a_lost_folder_is_noticed_and_only_its_node_rebuilt(study):
     before = table(study)
     shutil.rmtree(study / "results" / "mini" / "track" / "raw" / "tnllt" / "static")
@@ -141,6 +173,32 @@ def test_dvc_recomputes_nothing_after_a_finished_run_and_shows_metrics(study):
     shown = call(study, "dvc", "metrics", "show", "--json")
     assert shown.returncode == 0 and json.loads(shown.stdout)
     assert call(study, "dvc", "plots", "show", "--out", "plots").returncode == 0
+
+
+def test_another_clone_pulls_and_restores_and_has_nothing_left_to_do(study, tmp_path):
+    store, other = tmp_path / "store", tmp_path / "another clone"
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+    for command in (
+        ("dvc", "remote", "add", "--default", "store", str(store)),
+        ("dvc", "push", "--quiet"),
+        (*git, "commit", "--quiet", "--all", "--message", "made"),
+        (*git, "add", "dvc.lock"),
+        (*git, "commit", "--quiet", "--allow-empty", "--message", "lock"),
+        ("git", "clone", "--quiet", str(study), str(other)),
+    ):
+        ended = call(study, *command)
+        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+    for command in (("dvc", "pull", "--quiet"), ("python", "-m", "workflow_scripts.provenance", "unpack")):
+        ended = call(other, *command)
+        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
+    assert planned(other, "all") == []
+    assert json.loads(call(other, "dvc", "status", "--json").stdout) == {}
+    lost = other / "results" / "mini" / "track" / "weights" / "dutrack"
+    shutil.rmtree(lost)
+    assert call(other, "dvc", "checkout", "--quiet").returncode == 0
+    assert lost.is_dir() and planned(other, "all") == []
+    changed = ask(other, "all", flags=("--dry-run", "--config", "report={mini: {figures: {dots: 90}}}"))
+    assert "rule plot_scores:" in changed.stdout + changed.stderr  # parameters are known here too
 
 
 def test_the_report_is_one_page_with_the_table_and_the_figures(study):
