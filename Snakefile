@@ -44,7 +44,7 @@ rule all:
 
 
 onstart:
-    forget()
+    begin()
 
 
 onsuccess:

@@ -10,9 +10,13 @@ from pathlib import Path
 # rules call plain `python`: the one that runs Snakemake, here and in every job of a cluster
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 sys.path.insert(0, str(Path(workflow.basedir)))
-
-from workflow_scripts import graph, params, recall
+from workflow_scripts import graph, params, recall, runs
 from workflow_scripts.console import BadInput
+
+# no shell stands between Snakemake and a job's command, which asks the kernel to die with its parent
+shell.prefix("set -euo pipefail; exec ")
+if "DVC_STAGE" in os.environ:
+    runs.die_with_parent()
 
 try:
     PARAMS = params.resolve(config)
@@ -70,8 +74,10 @@ def env(name):
     return start
 
 
-def forget():
-    """Before the first job: what was deleted or is forced is to be made again, not given back."""
+def begin():
+    """Before the first job: nobody else works here; what was deleted or is forced is to be made again, not given back."""
+    if refused := runs.begin():
+        sys.exit(f"error: {refused}")
     forced = [
         output
         for job in workflow.dag.needrun_jobs()

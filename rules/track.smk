@@ -176,8 +176,7 @@ rule convert_checkpoint:
             else []
         ),
     shell:
-        "checkpoint=$(find {params.folder:q}/ -name '*.pth.tar' | head -n 1) && "
-        '{params.run} workflow_scripts.track.convert --checkpoint "$checkpoint" --variant {wildcards.network} {params.words:q} '
+        "{params.run} workflow_scripts.track.convert --checkpoint {params.folder:q} --variant {wildcards.network} {params.words:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 

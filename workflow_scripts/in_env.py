@@ -21,7 +21,7 @@ import sys
 import time
 from pathlib import Path
 
-from workflow_scripts import gpus
+from workflow_scripts import gpus, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
@@ -156,6 +156,8 @@ def main() -> None:
     if arguments.makes and given_back(arguments, command, folder.name):
         print("nothing that this node reads has changed: its outputs are given back")
         return
+    if arguments.makes:
+        runs.die_with_parent()
     gpus.lease(arguments.gpus)
     os.environ["VIRTUAL_ENV"] = str(folder)
     os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"

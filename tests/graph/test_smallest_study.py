@@ -144,20 +144,36 @@ def test_a_changed_parameter_reruns_what_reads_it_and_what_follows(study):
     assert "rule train_tracker:" not in text and "rule score_trackers:" not in text
 
 
-def test_a_killed_run_finishes_when_asked_again(study):
+def processes(folder):
+    """Command lines of what runs in or on the clone, without the tests themselves."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if str(folder) in line and "pytest" not in line]
+
+
+def test_a_killed_snakemake_takes_its_jobs_along_and_the_same_command_finishes(study):
+    """SIGKILL, for the main process alone, in the middle of a tracker's shard: no lock to remove, no orphan, no row changed."""
     before = table(study)
-    shutil.rmtree(study / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt")
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    shards = study / "results" / "mini" / "track" / "shards" / "tnllt"
+    shutil.rmtree(shards / "csrt")
     command = ["snakemake", "results/mini/track/shards/tnllt/csrt/0", "--configfile", CONFIG, "--cores", "1"]
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     child = subprocess.Popen(
-        command, cwd=study, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=study, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(9)
-    os.killpg(child.pid, signal.SIGKILL)
+    end = time.monotonic() + 120
+    while not list(shards.glob("csrt/.0.unfinished/identity.json")) and time.monotonic() < end:
+        time.sleep(0.05)
+    refused = ask(study, "results/mini/track/shards/tnllt/csrt/0")
+    assert refused.returncode == 1 and "another run of Snakemake" in refused.stderr
+    os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    call(study, "snakemake", "--unlock", "--configfile", CONFIG)
-    assert ask(study, "results/mini/track/shards/tnllt/csrt/0", "all").returncode == 0
-    assert not list((study / "results" / "mini" / "track" / "shards").rglob(".*unfinished*"))
+    end = time.monotonic() + 10
+    while "workflow_scripts.track.run" in "".join(running := processes(study)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not [line for line in running if "track.run" in line]
+    ended = ask(study, "results/mini/track/shards/tnllt/csrt/0", "all")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert not list(shards.rglob(".*unfinished*"))
     assert {t: r["SR"] for t, r in before.items()} == {t: r["SR"] for t, r in table(study).items()}
 
 
@@ -209,5 +225,4 @@ def test_the_report_is_one_page_with_the_table_and_the_figures(study):
 
 
 def test_nothing_of_the_study_is_left_running(study):
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    assert not [line for line in listed.splitlines() if str(study) in line and "pytest" not in line]
+    assert processes(study) == []

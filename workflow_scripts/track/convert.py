@@ -40,19 +40,31 @@ def convert(checkpoint: Path, variant: str, output: Path, vocabulary: Path | Non
         checkpoints.save(folder, network, words)
 
 
+def find(path: Path) -> Path:
+    """The one .pth.tar in a folder, or the file itself. BadInput where there is none, or more than one."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.rglob("*.pth.tar"))
+    if len(found) != 1:
+        named = ", ".join(p.name for p in found) or "no .pth.tar"
+        raise BadInput(f"{path} holds {named}: name one checkpoint.")
+    return found[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the authors' .pth.tar")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the authors' .pth.tar, or the folder that holds it")
     parser.add_argument("--variant", required=True, help=", ".join(VARIANTS))
     parser.add_argument("--vocabulary", type=Path, help="BERT vocabulary file of a DUTrack, copied into the folder")
     parser.add_argument("--cased", action="store_true", help="the vocabulary is a cased one (default: uncased)")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     arguments = parser.parse_args()
-    convert(arguments.checkpoint, arguments.variant, arguments.output, arguments.vocabulary, arguments.cased)
+    checkpoint = find(arguments.checkpoint)
+    convert(checkpoint, arguments.variant, arguments.output, arguments.vocabulary, arguments.cased)
     if arguments.manifest:
         choices = {"variant": arguments.variant, "cased": arguments.cased}
-        manifest.write(arguments.manifest, [arguments.output], choices, [arguments.checkpoint])
+        manifest.write(arguments.manifest, [arguments.output], choices, [checkpoint])
 
 
 if __name__ == "__main__":
