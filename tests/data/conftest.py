@@ -1,7 +1,7 @@
 """Small real data: rendered sequences and their archive, made once a run; a server to fetch from."""
 
-from collections.abc import Iterator
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
