@@ -117,11 +117,8 @@ def window_of(box: Box, rule: Rule) -> Window:
 
 def written(corners: Corners, rule: Rule) -> str:
     """The template's box as the prompt says it."""
-    if rule.reproduce_paper:
-        numbers = [int(v) for v in corners]
-    else:
-        numbers = [round(min(max(v, 0.0), rule.size)) for v in corners]
-    return "[{},{},{},{}]".format(*numbers)
+    number = int if rule.reproduce_paper else lambda v: round(min(max(v, 0.0), rule.size))
+    return f"[{','.join(str(number(v)) for v in corners)}]"
 
 
 def read(text: str, window: Window, width: int, height: int, size: int) -> Box | None:
@@ -204,8 +201,8 @@ class R1Tracker:
             box = xyxy_to_xywh(np.array(corners or (0,) * 4) * np.tile([width / seen_width, height / seen_height], 2))
             if corners is None or box[0] >= width or box[1] >= height or (box[:2] + box[2:] <= 0).any():
                 raise BadInput(
-                    f"the model found no {question.fields['sentence']!r} in the first frame (it answered {reply.text[:200]!r}): "
-                    "give a first box, or another sentence."
+                    f"the model found no {question.fields['sentence']!r} in the first frame (it answered "
+                    f"{reply.text[:200]!r}): give a first box, or another sentence."
                 )
             found.append(clip_to_image(box, width, height, margin=1.0))
         return found
