@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 STRICT = re.compile(r"\s*<think>(.*?)</think>\s*<d>(yes|no)</d>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+LARGEST = 1e6  # pixels; JSON knows numbers without end, and NaN
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,32 @@ def parse_box(text: str) -> tuple[float, float, float, float] | None:
     inside = re.fullmatch(r"\s*<think>.*</think>.*?<answer>(.*?)</answer>\s*", text, re.DOTALL)
     try:
         values = json.loads(inside.group(1) if inside else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+    return _corners(values)
+
+
+def parse_located(text: str) -> tuple[float, float, float, float] | None:
+    """The box (xyxy pixels) of ``[{"bbox_2d": [x1, y1, x2, y2], ...}]``, fenced as JSON or not; of several the first.
+
+    None if the text is anything else.
+    """
+    fenced = re.fullmatch(r"\s*```(?:json)?(.*?)```\s*", text, re.DOTALL)
+    try:
+        values = json.loads(fenced.group(1) if fenced else text)
+    except (ValueError, RecursionError):
+        return None
+    first = values[0] if isinstance(values, list) and values else values
+    return _corners(first.get("bbox_2d")) if isinstance(first, dict) else None
+
+
+def _corners(values: Any) -> tuple[float, float, float, float] | None:
+    """Four numbers of pixels, left before right and top before bottom; None for all else."""
     if not isinstance(values, list) or len(values) != 4:
         return None
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        return None
+    if not all(-LARGEST <= v <= LARGEST for v in values):
         return None
     x1, y1, x2, y2 = (float(v) for v in values)
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None

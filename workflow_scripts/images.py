@@ -24,6 +24,8 @@ def read_rgb(path: str | Path) -> Image:
     image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if image is None or not _is_whole(data):
         raise BadInput(f"{path} cannot be read as an image (empty or truncated): restore the dataset again.")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise BadInput(f"{path} holds {image.dtype} numbers: store its pixels with 8 or 16 bits.")
     if image.dtype == np.uint16:
         image = (image / 257.0).round().astype(np.uint8)
     if image.ndim == 2:
@@ -35,10 +37,18 @@ def _is_whole(data: NDArray[np.uint8]) -> bool:
     """False for a JPEG or PNG whose end is missing: the decoder would fill the rest with grey and say nothing."""
     head, tail = data[:8].tobytes(), data[-64:].tobytes()
     if head.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" in tail
+        return b"\xff\xd9" in tail or b"\xff\xd9" in _scans(data.tobytes())
     if head.startswith(b"\x89PNG"):
-        return b"IEND" in tail
+        return b"IEND" in tail or b"IEND" in data.tobytes()
     return True
+
+
+def _scans(jpeg: bytes) -> bytes:
+    """A JPEG from its first scan on: the segments before may hold a thumbnail with an end of its own."""
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
+    return jpeg[at:]
 
 
 def write_image(path: str | Path, image: Image) -> None:

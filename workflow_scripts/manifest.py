@@ -35,6 +35,15 @@ RECORDED = (
 SNAKEMAKES_OWN = ".snakemake_timestamp"  # put into every folder that a rule declares, after the manifest was written
 
 
+def members(path: str | Path) -> list[Path]:
+    """The files below a folder, sorted, those of linked folders too (adopted data is linked); of a file, itself."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    below = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
+    return sorted(member for member in below if member.name != SNAKEMAKES_OWN and member.is_file())
+
+
 def summary(path: str | Path) -> dict[str, Any]:
     """``{"files", "bytes", "sha256"}`` of a file or a folder. BadInput if it does not exist."""
     path = Path(path)
@@ -42,12 +51,17 @@ def summary(path: str | Path) -> dict[str, Any]:
         return {"files": 1, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
     if not path.is_dir():
         raise BadInput(f"{path} does not exist: run the node that makes it again.")
-    members = sorted(p for p in path.rglob("*") if p.is_file() and p.name != SNAKEMAKES_OWN)
+    found = members(path)
     with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
-        digests = list(pool.map(files.sha256, members))
-    lines = "".join(f"{d}  {p.relative_to(path).as_posix()}\n" for d, p in zip(digests, members, strict=True))
-    size = sum(p.stat().st_size for p in members)
-    return {"files": len(members), "bytes": size, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        digests = list(pool.map(files.sha256, found))
+    size = sum(p.stat().st_size for p in found)
+    hashes = {p.relative_to(path).as_posix(): d for p, d in zip(found, digests, strict=True)}
+    return {"files": len(found), "bytes": size, "sha256": tree(hashes)}
+
+
+def tree(hashes: Mapping[str, str]) -> str:
+    """The hash of a folder from the SHA-256 of each file by its relative path, in the order given (that of `members`)."""
+    return hashlib.sha256("".join(f"{value}  {name}\n" for name, value in hashes.items()).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -13,12 +13,16 @@ from workflow_scripts.console import BadInput
 
 @dataclass(frozen=True)
 class Prompt:
-    """`user` is a format string with the one field {sentence} or {box}; `system` None leaves the chat template's own."""
+    """`user` is a format string with the one field {sentence} or {box}; `system` None leaves the chat template's own.
+
+    With `tags_as_text` the pictures come first and the text is sent whole, its <image> words with it.
+    """
 
     name: str
     version: int
     user: str
     system: str | None = None
+    tags_as_text: bool = False
 
 
 _FORMAT = (
@@ -32,6 +36,10 @@ _LOCATE = (
     "1. Analyze and Identify the target object marked by bounding box {box} in <image_1>;\n"
     "2. Re-locate this target in <image_2>;\n"
     "3. Return [x_min, y_min, x_max, y_max] coordinates of the target in <image_2>."
+)
+_IDENTIFY = (
+    "Please identify the target specified by the bounding box {box} in the first image and locate it in the second image. "
+    "Return the coordinates in [x_min,y_min,x_max,y_max] format."
 )
 _THINK_FIRST = (
     "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. \n "
@@ -54,13 +62,24 @@ PROMPTS = {
         ),
         # the published evaluation: the form as system text, the bare sentence after the pictures
         Prompt("reasoningtrack-paper-eval", 1, "<image><image>{sentence}", system=_FORMAT),
+        # R1-Track's, as its models were trained: a picture stands at each tag. `old` is that of the models of 5k pairs
         Prompt("r1track", 1, "<image> <image>" + _LOCATE),
         Prompt("r1track-think", 1, _THINK_FIRST + "<image> <image>" + _LOCATE),
+        Prompt("r1track-old", 1, "<image> <image>" + _IDENTIFY),
+        Prompt("r1track-old-think", 1, _THINK_FIRST + "<image> <image>" + _IDENTIFY),
+        # the published client: pictures first, and the new text's tags as words; the old text has none
+        Prompt("r1track-paper", 1, "<image> <image>" + _LOCATE, tags_as_text=True),
+        Prompt("r1track-think-paper", 1, _THINK_FIRST + "<image> <image>" + _LOCATE, tags_as_text=True),
+        Prompt("r1track-old-paper", 1, "<image><image>" + _IDENTIFY),
+        Prompt("r1track-old-think-paper", 1, "<image><image>" + _THINK_FIRST + _IDENTIFY),
+        # R1-Track's start from a sentence alone, on the whole frame
+        Prompt("r1track-start", 1, "<image>Please return the coordinates of {sentence} in JSON format."),
+        # a describer's question about one frame
         Prompt(
-            "r1track-old",
+            "describe",
             1,
-            "<image> <image>Please identify the target specified by the bounding box {box} in the first image and locate it in "
-            "the second image. Return the coordinates in [x_min,y_min,x_max,y_max] format.",
+            "<image>In one sentence of at most twelve words, say what this target looks like in the picture: {sentence}\n"
+            "Answer with that sentence alone.",
         ),
     )
 }

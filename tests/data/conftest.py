@@ -1,13 +1,22 @@
-"""Small real data: rendered sequences and their archive, made once a run."""
+"""Small real data: rendered sequences and their archive, made once a run; a server to fetch from."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faulty_server import Server
 
 from workflow_scripts.data import render
 from workflow_scripts.params.data import Rendering
 
 SMALL = Rendering(seed=7, train_sequences=1, test_sequences=2, shortest=40, longest=44, width=160, height=120, workers=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def indices(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of readings of its own for the whole run, commands included."""
+    os.environ["TRACKGRAPH_INDICES"] = str(tmp_path_factory.mktemp("indices"))
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +39,11 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published") / "upstream"
     render.render_archive(folder, SMALL, "TNLLT", 3)
     return folder
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server on 127.0.0.1 that can misbehave."""
+    one = Server()
+    yield one
+    one.close()

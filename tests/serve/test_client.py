@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import questions, settings, stub
 
-from workflow_scripts import images
+from workflow_scripts import asking, images
 from workflow_scripts.console import BadInput
 from workflow_scripts.serve.client import Client
 
@@ -47,6 +47,18 @@ def test_every_sampling_parameter_is_sent_and_images_follow_the_pixel_rule(tmp_p
         data = base64.b64decode(part["image_url"]["url"].split(",", 1)[1])
         sent = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         assert np.array_equal(sent, images.fit_pixels(frame, 3136, 4704))
+
+
+def test_a_question_may_bring_its_own_prompt_and_its_own_form(tmp_path: Path) -> None:
+    parameters = settings(questions={"malformed_retries": 1, "fall_back_limit": 1.0})
+    record = tmp_path / "record"
+    pictures = questions(1)[0][:2]
+    asked = [asking.Question(pictures, {"box": "[1,2,3,4]"}, usable, "r1track") for usable in (lambda _: False, bool)]
+    with stub(parameters, tmp_path / "log", "--record", str(record)) as endpoint, Client(endpoint, parameters) as client:
+        replies = [client.complete([question])[0] for question in asked]
+    assert [r.usable for r in replies] == [False, True] and all(r.text for r in replies)
+    assert [r["body"]["messages"][-1]["content"][-1]["text"].count("[1,2,3,4]") for r in recorded(record)] == [1, 1, 1]
+    assert (client.calls, client.retries, client.fall_backs) == (2, 1, 1)
 
 
 def test_server_errors_are_sent_again_and_counted_apart_from_content(tmp_path: Path) -> None:

@@ -146,6 +146,47 @@ def test_oddities_are_counted_and_kept(source: Path, tmp_path: Path) -> None:
     assert kept[1]["instruction"] == "Say <d>." and kept[1]["input"] == "<image><image>a cat"
 
 
+def test_an_answer_in_another_format_than_its_instruction_asks_for_is_counted(source: Path, tmp_path: Path) -> None:
+    asked = "Think within <think></think>, then <d></d>, then <answer></answer>."
+    answered = "<think>a <d>no</d>?</think>{}<answer>a cat</answer>"
+    edit(source, 1, instruction=asked, output=answered.format("<d>yes</d>"))
+    edit(source, 2, instruction=asked.replace("<d></d>, then ", ""), output=answered.format("<d>yes</d>"))
+    edit(source, 3, instruction=asked, output=answered.format(""))
+    report = run(source, tmp_path / "out", prompt=Prompting(style="paper", name="reasoningtrack"))
+    found = report["files"][NAME]["answer_in_other_format_than_asked"]["first_rows"]
+    assert 1 not in found and found[:2] == [2, 3]
+
+
+def test_all_refused_rows_of_all_files_are_in_the_report(source: Path, tmp_path: Path) -> None:
+    shutil.copy(source / f"{NAME}.json", source / "second.json")
+    edit(source, 4, input="<image>one picture")
+    shutil.rmtree(source / "images" / "train" / "sample0009")
+    with pytest.raises(BadInput, match=rf"{NAME}\.json, row 4 has 1 <image> tags .* \(2 more rows .*: {NAME} 9, second 9\)\."):
+        (tmp_path / "out").mkdir()
+        chosen = Rows(files=[NAME, "second"])
+        rewrite.rewrite(source, source, chosen, PROMPT, tmp_path / "out", tmp_path / "report.json")
+    report = files.read_json(tmp_path / "report.json")["files"]
+    assert report[NAME]["image_count_differs_from_tags"] == {"count": 1, "first_rows": [4]}
+    assert list(report[NAME]["refused"]) == ["4", "9"] and list(report["second"]["refused"]) == ["9"]
+    assert "sample0009" in report["second"]["refused"]["9"] and report[NAME]["rows"] == 24
+
+
+def test_originals_are_never_written_and_no_other_folder_is_replaced(source: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "workflow_scripts.sft.rewrite", "--annotations", str(source), "--labels", "clean"]
+    command += ["--parameters", ROWS.model_dump_json(), "--prompt", PROMPT.model_dump_json(), "--output"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("of the user")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for place, why in ((source, "never changed in place"), (source / ".." / source.name, "never"), (mine, "move it away")):
+        done = subprocess.run([*command, str(place)], capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and why in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for _ in range(2):  # its own dataset is replaced
+        assert subprocess.run([*command, str(tmp_path / "out")], capture_output=True, check=False).returncode == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_the_consistent_style_asks_with_the_one_prompt_of_all_stages(source: Path, tmp_path: Path) -> None:
     from workflow_scripts import prompts
 

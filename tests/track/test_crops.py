@@ -80,11 +80,12 @@ def test_normalised_black_is_minus_mean_over_deviation() -> None:
     assert black[0, :, 0, 0].numpy() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_batch_of_crops_equals_the_crops() -> None:
-    images = [recipe.render(i)[0] for i in range(3)]
-    around = [np.array(recipe.render(i)[1]) for i in range(3)]
+@pytest.mark.parametrize("count", [3, crops.WORTH_THREADS + 1])
+def test_a_batch_of_crops_equals_the_crops(count: int) -> None:
+    images = [recipe.render(i)[0] for i in range(count)]
+    around = [np.array(recipe.render(i)[1]) for i in range(count)]
     batch, factors = crops.crop_batch(images, around, 4.0, 96)
-    for i in range(3):
+    for i in range(count):
         single, factor = crops.crop(images[i], around[i], 4.0, 96)
         assert (batch[i] == single).all()
         assert factors[i] == factor

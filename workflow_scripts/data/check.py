@@ -1,41 +1,30 @@
-"""Check a dataset: counts, frames, boxes, absence and its polarity, leakage between splits. Table, JSON, CSV, exit code.
+"""Check a dataset: counts, frames, boxes, absence and its polarity, duplicates, leakage. Table, JSON, CSV, exit code.
 
     python -m workflow_scripts.data.check --benchmark tnllt --root data/mini/tnllt --output report.json --csv report.csv
 
 Errors end with status 1, warnings do not. `--images` says which frames are opened: none, the ends of each sequence, or all;
-those are also compared by hash within and between splits.
+those that are opened are compared by their hash within and between the splits, and with the benchmarks whose indices
+`--against` names. Annotations that have not changed since they were last read come from the cache.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Series
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from workflow_scripts import console, files, images, manifest, params
+from workflow_scripts import console, files, manifest, params, sequences
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import benchmarks, layouts
+from workflow_scripts.data import benchmarks, faults, index, pictures
+from workflow_scripts.data.faults import Problem
 from workflow_scripts.params.data import Checking
 from workflow_scripts.sequences import Sequence
 
-
-@dataclass(frozen=True)
-class Problem:
-    """One finding."""
-
-    sequence: str
-    level: Literal["error", "warning"]
-    kind: str
-    text: str
+SHOWN = 200  # problems that the table lists; the files hold all
 
 
 @dataclass(frozen=True)
@@ -45,6 +34,7 @@ class Report:
     benchmark: str
     sequences: int
     frames: int
+    opened: int
     absent_share: float
     splits: dict[str, int]
     problems: list[Problem] = field(default_factory=list)
@@ -55,131 +45,68 @@ class Report:
         return sum(p.level == "error" for p in self.problems)
 
 
-def check_counts(s: Sequence, first_frame_only: bool) -> Iterator[Problem]:
-    """Frames against boxes."""
-    if not s.frames:
-        yield Problem(s.name, "error", "no frames", "there is no image")
-    elif len(s.boxes) != len(s.frames) and not (first_frame_only and len(s.boxes) == 1):
-        yield Problem(s.name, "error", "counts", f"{len(s.frames)} images, {len(s.boxes)} boxes")
-    if not s.sentence:
-        yield Problem(s.name, "warning", "no sentence", "no language annotation")
-
-
-def check_boxes(s: Sequence) -> Iterator[Problem]:
-    """Numbers that cannot be boxes of a present target."""
-    lines = np.arange(1, len(s.boxes) + 1)
-    finite = np.isfinite(s.boxes).all(axis=1)
-    sizeless = finite & (s.boxes[:, 2:] <= 0).any(axis=1)
-    for kind, bad in (("NaN box", ~finite), ("box without size", sizeless)):
-        wrong = lines[bad & s.present]
-        if len(wrong):
-            yield Problem(s.name, "error", kind, f"{len(wrong)} present frames, the first is frame {wrong[0]}")
-    negative = lines[finite & s.present & (s.boxes[:, :2] < 0).any(axis=1)]
-    if len(negative):
-        yield Problem(s.name, "warning", "negative corner", f"{len(negative)} boxes, the first is of frame {negative[0]}")
-
-
-def check_absence(s: Sequence, settings: Checking) -> Iterator[Problem]:
-    """Share of absent frames, and signs that the flags were read with the wrong polarity."""
-    share = 1 - float(s.present.mean()) if len(s.present) else 0.0
-    if len(s.present) and not s.present[0] and not settings.allow_absent_first:
-        yield Problem(s.name, "error", "absent first frame", "the first frame is flagged absent: is the polarity right?")
-    if share > settings.max_absent_share:
-        text = f"{share:.0%} of the frames are absent, over {settings.max_absent_share:.0%}: is the polarity right?"
-        yield Problem(s.name, "error", "absent share", text)
-    sized = (np.nan_to_num(s.boxes[:, 2:]) > 0).all(axis=1)
-    if len(s.boxes) > 1 and (~s.present).any() and sized[~s.present].all() and not sized[s.present].all():
-        yield Problem(s.name, "error", "polarity", "boxes are empty where the flags say present, and not where they say absent")
-
-
-def open_frame(frame: Path) -> tuple[str, tuple[int, int] | None, str]:
-    """Hash of a frame's bytes, its (height, width), and what is wrong with it."""
-    try:
-        image = images.read_rgb(frame)
-    except BadInput as error:
-        return "", None, str(error)
-    return hashlib.sha256(frame.read_bytes()).hexdigest(), image.shape[:2], ""
-
-
-def chosen_frames(s: Sequence, which: str) -> list[int]:
-    """Indices of the frames to open."""
-    if which == "none" or not s.frames:
-        return []
-    return list(range(len(s.frames))) if which == "all" else sorted({0, len(s.frames) - 1})
-
-
-def check_images(found: list[Sequence], which: str) -> Iterator[Problem]:
-    """Unreadable frames, boxes beyond the image, and equal frames: twice in a sequence, or in two splits."""
-    owners: dict[str, list[tuple[Sequence, int]]] = defaultdict(list)
-    work = [(s, index) for s in found for index in chosen_frames(s, which)]
-    with ThreadPoolExecutor(2) as pool:
-        opened = pool.map(lambda job: open_frame(job[0].frames[job[1]]), work)
-        for (s, index), (digest, size, wrong) in zip(work, console.progress(opened, "frames opened", len(work)), strict=True):
-            if size is None:
-                yield Problem(s.name, "error", "unreadable frame", wrong)
-                continue
-            owners[digest].append((s, index))
-            if index < len(s.boxes) and s.present[index]:
-                x, y, width, height = s.boxes[index]
-                if x >= size[1] or y >= size[0] or x + width <= 0 or y + height <= 0:
-                    yield Problem(
-                        s.name, "error", "box outside", f"frame {index + 1}: {s.boxes[index].tolist()} in {size[1]}x{size[0]}"
-                    )
-    for places in owners.values():
-        splits = {s.split for s, _ in places}
-        (first, i), *others = places
-        for other, j in others:
-            if len(splits) > 1 and other.split != first.split:
-                text = f"its frame {j + 1} is frame {i + 1} of {first.name} in the {first.split} split"
-                yield Problem(other.name, "error", "leakage", text)
-            elif other.name == first.name and abs(i - j) > 0:
-                yield Problem(other.name, "warning", "duplicate frame", f"frames {i + 1} and {j + 1} are the same image")
-
-
-def check(name: str, root: Path, settings: Checking, lists: Path | None = None) -> Report:
-    """Check a whole benchmark. Every sequence is looked at, whatever is wrong with the others."""
+def check(
+    name: str, root: Path, settings: Checking, lists: Path | None = None, against: Mapping[str, Series[Sequence]] | None = None
+) -> Report:
+    """Check a whole benchmark, also `against` others' sequences. Each sequence is looked at, whatever is wrong elsewhere."""
     benchmark = benchmarks.load(name)
     found: list[Sequence] = []
     problems: list[Problem] = []
-    owner: dict[str, str] = {}
-    for entry in layouts.find(root, benchmark, lists):
-        if owner.setdefault(entry.name, entry.split) != entry.split:
-            text = f"in the {owner[entry.name]} and the {entry.split} split"
-            problems.append(Problem(entry.name, "error", "leakage", text))
+    read = index.read_all(name, root, lists)
+    for entry, sequence in read:
         if entry.split == "unlisted":
             problems.append(Problem(entry.name, "warning", "unlisted", "no split list names it"))
-        try:
-            s = layouts.read(entry, benchmark)
-        except BadInput as error:
-            problems.append(Problem(entry.name, "error", "unreadable annotation", str(error)))
+        if isinstance(sequence, BadInput):
+            problems.append(Problem(entry.name, "error", "unreadable annotation", str(sequence)))
             continue
-        found.append(s)
-        problems += [
-            *check_counts(s, entry.split in benchmark.first_frame_only),
-            *check_boxes(s),
-            *check_absence(s, settings),
-        ]
-    problems += check_images(found, settings.images)
-    present = np.concatenate([s.present for s in found] or [np.ones(1, bool)])
-    counts = {split: sum(s.split == split for s in found) for split in sorted({s.split for s in found})}
-    return Report(name, len(found), sum(map(len, found)), round(1 - float(present.mean()), 6), counts, problems)
+        found.append(sequence)
+        problems += faults.in_counts(sequence)
+        problems += faults.in_boxes(sequence, benchmark)
+        problems += faults.in_presence(sequence, settings)
+    problems += faults.in_benchmark(found, settings)
+    problems += shared_names([(entry.name, entry.split) for entry, _ in read], name, against or {})
+    seen = pictures.Seen()
+    for other, theirs in (against or {}).items():
+        unreadable = pictures.look(list(theirs), settings.images, other, seen)
+        if unreadable:
+            raise BadInput(f"{other}: {unreadable[0].text} Or leave out --against {other}'s index.")
+    foreign = len(seen.owners)
+    problems += pictures.look(found, settings.images, name, seen)
+    problems += pictures.equal_frames(seen, name)
+    splits = {split: sum(s.split == split for s in found) for split in sorted({s.split for s in found})}
+    opened = sum(map(len, seen.hashes[foreign:]))
+    return Report(name, len(found), sum(map(len, found)), opened, round(faults.absent_share(found), 6), splits, problems)
+
+
+def shared_names(found: list[tuple[str, str]], own: str, against: Mapping[str, Series[Sequence]]) -> Iterator[Problem]:
+    """Names (name, split) that occur in two splits, of this benchmark or of this one and another."""
+    owner = {s.name: (s.split, benchmark) for benchmark, theirs in against.items() for s in theirs}
+    for name, split in found:
+        other, benchmark = owner.setdefault(name, (split, own))
+        if other != split:
+            where = f"the {other}" if benchmark == own else f"the {other} split of {benchmark}"
+            yield Problem(name, "error", "leakage", f"in {where} and the {split} split")
 
 
 def show(report: Report) -> None:
     """Print the report as a table."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     out = Console(width=160)
     splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
     out.print(
-        f"{report.benchmark}: {report.sequences} sequences ({splits}), {report.frames} frames, {report.absent_share:.1%} absent"
+        f"{report.benchmark}: {report.sequences} sequences ({splits}), {report.frames} frames, {report.opened} opened, "
+        f"{report.absent_share:.1%} absent"
     )
     if report.problems:
         table = Table("sequence", "level", "kind", "what")
-        for problem in report.problems[:200]:
-            table.add_row(problem.sequence, problem.level, problem.kind, problem.text)
+        for problem in sorted(report.problems, key=lambda p: p.level)[:SHOWN]:
+            table.add_row(*map(escape, (problem.sequence, problem.level, problem.kind, problem.text)))
         out.print(table)
+    if len(report.problems) > SHOWN:
+        out.print(f"... and {len(report.problems) - SHOWN} more, in the files that --output and --csv name")
     out.print(f"{report.errors} errors, {len(report.problems) - report.errors} warnings")
 
 
@@ -192,15 +119,24 @@ def main() -> None:
     parser.add_argument(
         "--images", choices=("none", "ends", "all"), help="frames to open (default: the parameter check.images)"
     )
+    parser.add_argument(
+        "--allow-absent-first", action="store_true", help="accept sequences whose first frame is flagged absent"
+    )
+    parser.add_argument("--max-absent-share", type=float, metavar="SHARE", help="accept so many absent frames (default: 0.5)")
+    parser.add_argument(
+        "--against", type=Path, action="append", default=[], metavar="INDEX", help="index of another benchmark to compare with"
+    )
     parser.add_argument("--output", type=Path, help="JSON report to write")
     parser.add_argument("--csv", type=Path, help="CSV of the problems to write")
     parser.add_argument("--parameters", help="JSON of the section data.check (default: built-in values)")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     arguments = parser.parse_args()
     settings = params.section(arguments.parameters, "data.check", Checking) if arguments.parameters else Checking()
-    if arguments.images:
-        settings = settings.model_copy(update={"images": arguments.images})
-    report = check(arguments.benchmark, arguments.root, settings, arguments.lists)
+    told = {"images": arguments.images, "max_absent_share": arguments.max_absent_share}
+    told |= {"allow_absent_first": arguments.allow_absent_first or None}
+    settings = params.validate(Checking, settings.model_dump() | {k: v for k, v in told.items() if v is not None}, "flags")
+    against = {sequences.read_header(path)["benchmark"]: sequences.read_index(path) for path in arguments.against}
+    report = check(arguments.benchmark, arguments.root, settings, arguments.lists, against)
     show(report)
     if arguments.csv:
         with files.atomic_path(arguments.csv) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
@@ -208,7 +144,9 @@ def main() -> None:
             writer.writeheader()
             writer.writerows(asdict(problem) for problem in report.problems)
     if arguments.output:
-        files.write_json(arguments.output, asdict(report) | {"errors": report.errors})
+        files.write_json(
+            arguments.output, asdict(report) | {"errors": report.errors, "warnings": len(report.problems) - report.errors}
+        )
     if report.errors:
         first = next(p for p in report.problems if p.level == "error")
         raise BadInput(

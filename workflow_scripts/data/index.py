@@ -10,7 +10,10 @@ from pathlib import Path
 
 from workflow_scripts import console, manifest, sequences
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import benchmarks, layouts
+from workflow_scripts.data import benchmarks, cache, layouts
+from workflow_scripts.data.benchmarks import Benchmark
+from workflow_scripts.data.layouts import common
+from workflow_scripts.data.layouts.common import Entry
 from workflow_scripts.sequences import Sequence
 
 
@@ -32,14 +35,45 @@ def refuse_mismatch(sequence: Sequence, first_frame_only: bool) -> None:
 
 def read_benchmark(name: str, root: Path, lists: Path | None = None, splits: list[str] | None = None) -> list[Sequence]:
     """All sequences of a benchmark (of some splits), refused if counts differ."""
-    benchmark = benchmarks.load(name)
-    entries = [e for e in layouts.find(root, benchmark, lists) if not splits or e.split in splits]
-    found = []
-    for entry in console.progress(entries, f"{name}: sequences indexed", len(entries)):
-        sequence = layouts.read(entry, benchmark)
+    benchmark, found = benchmarks.load(name), []
+    for entry, sequence in read_all(name, root, lists, splits):
+        if isinstance(sequence, BadInput):
+            raise sequence
         refuse_mismatch(sequence, entry.split in benchmark.first_frame_only)
         found.append(sequence)
     return found
+
+
+def read_all(
+    name: str, root: Path, lists: Path | None = None, splits: list[str] | None = None
+) -> list[tuple[Entry, Sequence | BadInput]]:
+    """Every sequence of a benchmark (of some splits), or what is wrong with its annotation; the unchanged from the cache."""
+    benchmark = benchmarks.load(name)
+    entries = [e for e in layouts.find(root, benchmark, lists) if not splits or e.split in splits]
+    file, reader = cache.place(root, name), cache.reader_digest(benchmark)
+    before = cache.load(file, root, reader)
+    now: cache.Kept = dict(before) if splits else {}
+    found: list[tuple[Entry, Sequence | BadInput]] = []
+    for entry in console.progress(entries, f"{name}: sequences read", len(entries)):
+        kept = cache.take(before, entry)
+        if kept is None:
+            kept = read_afresh(entry, benchmark)
+        if not isinstance(kept, BadInput):
+            now[cache.key(entry)] = kept
+        found.append((entry, kept if isinstance(kept, BadInput) else kept[0]))
+    if list(map(id, now.values())) != list(map(id, before.values())):
+        cache.save(file, now, root, name, reader)
+    return found
+
+
+def read_afresh(entry: Entry, benchmark: Benchmark) -> cache.Reading | BadInput:
+    """A sequence and the stamps of what it was read from."""
+    with common.touched() as touched:
+        try:
+            sequence = layouts.read(entry, benchmark)
+        except BadInput as error:
+            return error
+    return sequence, cache.stamps(touched)
 
 
 def facts(found: list[Sequence]) -> dict[str, int]:

@@ -48,11 +48,13 @@ class Question:
 
     def messages(self) -> list[dict[str, Any]]:
         """Chat messages in OpenAI's form: the text is cut at its image tags and the images stand there."""
+        whole = prompts.PROMPTS[self.prompt].tags_as_text
+        texts = [*[""] * len(self.pictures), self.user] if whole else self.user.split(TAG)
         content: list[dict[str, Any]] = []
-        for number, text in enumerate(self.user.split(TAG)):
+        for number, text in enumerate(texts):
             if number:
                 content.append({"type": "image_url", "image_url": {"url": self.pictures[number - 1]}})
-            if text.strip():
+            if text:
                 content.append({"type": "text", "text": text})
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": content}]

@@ -1,14 +1,16 @@
 """Verb: make the published annotation files usable: paths under the user's root, every image looked at, rows registered.
 
 A row whose image is missing or unreadable, or whose pictures and <image> tags differ in number, is refused with its file and
-number before any training starts. What is merely odd is counted in report.json: instructions that never mention <d>, answers
-that break the format, decisions that contradict their own sentence. With label noise the <d> of a seeded share of the rows
-is flipped and nothing else of them; the report says so in plain words.
+number before any training starts; `--report` lists all of them, and what report.json counts of rows that are merely odd:
+instructions that never mention <d>, answers in another format than the instruction asks for or than is parsed, decisions that
+contradict their own sentence. With label noise the <d> of a seeded share of the rows is flipped and nothing else of them;
+the report says so in plain words. The published files are read and never written.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from workflow_scripts.sft import rows
 from workflow_scripts.sft.rows import Row
 
 NAMED = 20  # odd rows that the report lists by number; all are counted
+TAGS = ("<think>", "<d>", "<answer>")
+THOUGHT = re.compile(r"(<think>).*?</think>", re.DOTALL)
 
 
 @dataclass
@@ -33,17 +37,24 @@ class Findings:
     images: int = 0
     form: str = ""
     instruction_without_d: int = 0
+    answer_in_other_format_than_asked: list[int] = field(default_factory=list)
     answer_breaks_format: list[int] = field(default_factory=list)
     says_no_but_changes: list[int] = field(default_factory=list)
     says_yes_but_repeats: list[int] = field(default_factory=list)
+    image_count_differs_from_tags: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)  # why, by row
     flipped: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """As JSON: counts, and the first rows of each kind."""
+        """As JSON: counts, and the first rows of each kind; of refused rows all."""
         value = asdict(self)
-        for key in ("answer_breaks_format", "says_no_but_changes", "says_yes_but_repeats"):
+        for key in [key for key, numbers in value.items() if isinstance(numbers, list)]:
             value[key] = {"count": len(value[key]), "first_rows": value[key][:NAMED]}
         return value
+
+
+class OtherCount(ValueError):
+    """Pictures and tags differ in number."""
 
 
 def relocate(row: Row, root: Path) -> list[str]:
@@ -58,7 +69,7 @@ def check(row: Row, paths: list[str]) -> None:
     """ValueError if pictures and tags differ in number, or a picture cannot be read."""
     tags = rows.question(row).count(rows.IMAGE)
     if tags != len(paths):
-        raise ValueError(f"has {tags} {rows.IMAGE} tags and {len(paths)} images")
+        raise OtherCount(f"has {tags} {rows.IMAGE} tags and {len(paths)} images")
     for path in paths:
         images.read_rgb(path)
 
@@ -74,11 +85,13 @@ def restyle(row: Row, prompt: Prompting) -> dict[str, Any]:
 
 def observe(findings: Findings, row: Row, number: int) -> None:
     """Count what is odd about a row as it was published."""
-    findings.rows += 1
     findings.images += len(row["images"])
     if "messages" in row:
         return
     findings.instruction_without_d += "<d>" not in row["instruction"]
+    told, asked = THOUGHT.sub(r"\1", rows.response(row)), rows.question(row)
+    if any((tag in told) != (tag in asked) for tag in TAGS):
+        findings.answer_in_other_format_than_asked.append(number)
     answer = answers.parse(rows.response(row))
     if not answer.well_formed:
         findings.answer_breaks_format.append(number)
@@ -93,8 +106,11 @@ def observe(findings: Findings, row: Row, number: int) -> None:
 def rewrite_file(
     source: Path, target: Path, root: Path, prompt: Prompting, flips: np.ndarray, heldout: np.ndarray
 ) -> tuple[Findings, list[dict[str, Any]]]:
-    """Rewrite one file, row by row; `flips` and `heldout` are a flag a row. Held-out rows are not written but returned."""
-    findings, held, refused = Findings(), [], []
+    """Rewrite one file, row by row; `flips` and `heldout` are a flag a row. Held-out rows are not written but returned.
+
+    Rows that cannot be used are neither; the findings say why.
+    """
+    findings, held = Findings(), []
     with target.open("w", encoding="utf-8") as handle, ThreadPoolExecutor(4) as pool:
         writer = rows.Writer(handle)
 
@@ -113,8 +129,11 @@ def rewrite_file(
         numbered = enumerate(rows.read(source), start=1)
         for batch in batches(console.progress(numbered, source.name), 256):
             for number, row, paths, error in pool.map(prepare, batch):
+                findings.rows += 1
                 if error is not None:
-                    refused.append((number, error))
+                    findings.refused[number] = str(error)
+                    if isinstance(error, OtherCount):
+                        findings.image_count_differs_from_tags.append(number)
                     continue
                 observe(findings, row, number)
                 changed = restyle(row, prompt) | {"images": paths}
@@ -127,11 +146,19 @@ def rewrite_file(
                     changed["output"] = flipped
                 writer.add(changed)
         writer.close()
-    if refused:
-        number, error = refused[0]
-        others = f" ({len(refused) - 1} more rows are refused)" if len(refused) > 1 else ""
-        raise BadInput(f"{source}, row {number} {error}; put its images under {root}, or mend the row{others}.")
     return findings, held
+
+
+def refuse(source: Path, root: Path, found: dict[str, Findings]) -> None:
+    """BadInput for the first refused row; it counts and numbers the others."""
+    refused = [(name, number, why) for name, findings in found.items() for number, why in findings.refused.items()]
+    if refused:
+        name, number, why = refused[0]
+        others = ", ".join(f"{name} {number}" for name, number, _ in refused[1 : NAMED + 1])
+        more = f" ({len(refused) - 1} more rows are refused: {others}{', ...' if len(refused) > NAMED + 1 else ''})"
+        raise BadInput(
+            f"{source / name}.json, row {number} {why}; put its images under {root}, or mend the row{more if others else ''}."
+        )
 
 
 def batches(items: Any, size: int) -> Any:
@@ -146,10 +173,13 @@ def batches(items: Any, size: int) -> Any:
         yield batch
 
 
-def rewrite(source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: Path) -> dict[str, Any]:
+def rewrite(
+    source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: Path, told: Path | None = None
+) -> dict[str, Any]:
     """Write a run's dataset into `folder`: its files, heldout.json, dataset_info.json, report.json. Returns the report.
 
-    Held-out pairs that the source brings (heldout.json) are taken; otherwise `chosen.heldout` rows are drawn.
+    Held-out pairs that the source brings (heldout.json) are taken; otherwise `chosen.heldout` rows are drawn. The report is
+    also written to `told`, even if rows are refused, for which BadInput is raised after all files were looked at.
     """
     own = source / "heldout.json"
     totals = [sum(1 for _ in rows.read(source / f"{name}.json")) for name in chosen.files]
@@ -160,6 +190,7 @@ def rewrite(source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: P
     drawn[np.random.default_rng([chosen.seed, 1]).choice(sum(totals), count, replace=False)] = True
     flips = np.random.default_rng([chosen.seed, 0]).random(sum(totals)) < chosen.label_noise
     found, heldout, offset = {}, [], 0
+    brought = Findings()
     for name, total in zip(chosen.files, totals, strict=True):
         part = slice(offset, offset + total)
         findings, held = rewrite_file(source / f"{name}.json", folder / f"{name}.json", root, prompt, flips[part], drawn[part])
@@ -167,7 +198,7 @@ def rewrite(source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: P
         heldout += held
     if own.exists():
         whole = np.ones(sum(1 for _ in rows.read(own)), bool)
-        _, heldout = rewrite_file(own, folder / "heldout.json", root, prompt, ~whole, whole)
+        brought, heldout = rewrite_file(own, folder / "heldout.json", root, prompt, ~whole, whole)
     files.write_json(folder / "heldout.json", heldout)
     system, _ = prompts.build(prompt.name, sentence="")
     systems = frozenset(found) if system and prompt.style == "consistent" else frozenset()
@@ -187,8 +218,22 @@ def rewrite(source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: P
         "heldout_rows": len(heldout),
         "files": {name: findings.summary() for name, findings in found.items()},
     }
-    files.write_json(folder / "report.json", report)
+    if brought.refused:
+        report["refused_heldout_rows"] = brought.refused
+    for place in (folder / "report.json", *([told] if told else [])):
+        files.write_json(place, report)
+    refuse(source, root, found | {"heldout": brought})
     return report
+
+
+def keep_apart(output: Path, annotations: Path, root: Path) -> None:
+    """BadInput if writing `output` would touch what is read, or replace a folder that no run of this command has made."""
+    place = output.resolve()
+    for what, read in (("annotations", annotations.resolve()), ("images", root.resolve())):
+        if place == read or place in read.parents:
+            raise BadInput(f"--output {output} holds the {what}, which are never changed in place: name a new folder.")
+    if output.exists() and not (output.is_dir() and ((output / "report.json").is_file() or not any(output.iterdir()))):
+        raise BadInput(f"--output {output} is there and no dataset of this command: name a new folder, or move it away.")
 
 
 def main() -> None:
@@ -201,17 +246,21 @@ def main() -> None:
     parser.add_argument("--parameters", help="JSON of sft.runs.<labels>.rows (default: params.yaml)")
     parser.add_argument("--prompt", help="JSON of sft.prompt (default: params.yaml)")
     parser.add_argument("--input", type=Path, action="append", default=[], help="manifest it was made from, recorded")
+    parser.add_argument("--report", type=Path, help="JSON report to write, also if rows are refused")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     flags = parser.parse_args()
     chosen = params.section(flags.parameters, f"sft.runs.{flags.labels}.rows", Rows)
     prompt = params.section(flags.prompt, "sft.prompt", Prompting)
+    root = flags.root or flags.annotations
+    keep_apart(flags.output, flags.annotations, root)
     with files.atomic_folder(flags.output) as folder:
-        report = rewrite(flags.annotations, flags.root or flags.annotations, chosen, prompt, folder)
+        report = rewrite(flags.annotations, root, chosen, prompt, folder, flags.report)
     for name, entry in report["files"].items():
         print(f"{name}: {entry['rows']} rows, {entry['images']} images read")
         print(f"  instructions without <d>: {entry['instruction_without_d']}")
-        for key in ("answer_breaks_format", "says_no_but_changes", "says_yes_but_repeats"):
-            print(f"  {key.replace('_', ' ')}: {entry[key]['count']} {entry[key]['first_rows'] or ''}")
+        for key, odd in entry.items():
+            if isinstance(odd, dict) and "count" in odd:
+                print(f"  {key.replace('_', ' ')}: {odd['count']} {odd['first_rows'] or ''}")
     print(report["labels"])
     if flags.manifest:
         used = {"rows": chosen.model_dump(), "prompt": prompt.model_dump()}

@@ -9,7 +9,10 @@ Where a crop touches the right or bottom border exactly, the last image column o
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,18 +30,25 @@ Box = NDArray[np.float64]
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
+WORTH_THREADS = 16  # crops a call from which threads cost less than they save
 
-def crop(image: Image, box: Sequence[float] | Box, factor: float, size: int) -> tuple[Image, float]:
-    """Square of `factor` times the box's size (root of its area) around its centre, resized to `size` pixels.
 
-    Returns the crop [size,size,3] uint8 and the resize factor (crop pixels per image pixel).
-    """
+def square(box: Sequence[float] | Box, factor: float) -> tuple[int, int, int]:
+    """Left, top and side, in image pixels, of the square of `factor` times the box's size (root of its area) around it."""
     x, y, w, h = (float(v) for v in box)
     if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
         raise BadInput(f"The box {[x, y, w, h]} has no area to crop around.")
     side = math.ceil(math.sqrt(w * h) * factor)
-    left = round(x + 0.5 * w - 0.5 * side)  # half to even, as the networks were trained
-    top = round(y + 0.5 * h - 0.5 * side)
+    # half to even, as the networks were trained
+    return round(x + 0.5 * w - 0.5 * side), round(y + 0.5 * h - 0.5 * side), side
+
+
+def crop(image: Image, box: Sequence[float] | Box, factor: float, size: int) -> tuple[Image, float]:
+    """The `square` around a box, resized to `size` pixels.
+
+    Returns the crop [size,size,3] uint8 and the resize factor (crop pixels per image pixel).
+    """
+    left, top, side = square(box, factor)
     height, width = image.shape[:2]
     # What the image has of the square; its own last column and row only count where the square ends before them.
     x1, y1 = max(0, left), max(0, top)
@@ -53,9 +63,21 @@ def crop(image: Image, box: Sequence[float] | Box, factor: float, size: int) -> 
 
 
 def crop_batch(images: Sequence[Image], boxes: Sequence[Box], factor: float, size: int) -> tuple[Image, NDArray[np.float64]]:
-    """`crop` of each image: [B,size,size,3] uint8 and resize factors [B]."""
-    crops, factors = zip(*(crop(i, b, factor, size) for i, b in zip(images, boxes, strict=True)), strict=True)
-    return np.stack(crops), np.array(factors)
+    """`crop` of each image, in threads where they are many: [B,size,size,3] uint8 and resize factors [B]."""
+    pairs = list(zip(images, boxes, strict=True))
+    crops, factors = np.empty((len(pairs), size, size, 3), np.uint8), np.empty(len(pairs))
+
+    def fill(i: int) -> None:
+        crops[i], factors[i] = crop(*pairs[i], factor, size)
+
+    every = map if len(pairs) < WORTH_THREADS else _threads().map
+    list(every(fill, range(len(pairs))))
+    return crops, factors
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="crop")
 
 
 def normalise(crops: Image, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Inference in less than float32, and compiled: the same choices for every network.
+"""Where and how a network runs: its device, less than float32, compiled; the same choices for all.
 
 Weights stay float32 and products are computed in the chosen type (autocast); what decides between boxes is compared in
 float32. Compiled code gives the same boxes up to rounding; on a GPU it is replayed as CUDA graphs.
@@ -17,6 +17,17 @@ import torch
 from workflow_scripts.console import BadInput
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(name: str) -> torch.device:
+    """The device called `name`; BadInput where this machine has none such."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BadInput(f"{name!r} is no device: give cpu, or cuda.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BadInput(f"There is no device {name} here: run on a machine with a GPU, or give cpu.")
+    return device
 
 
 def dtype_of(precision: str) -> torch.dtype:

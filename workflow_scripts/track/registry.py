@@ -2,7 +2,7 @@
 
 Names: the classic ones (static, kcf, csrt, mosse); ``dutrack`` and ``seqtrack`` for whatever network the weights are of,
 or a variant's name (dutrack_384_full, seqtrack_b256, ...) where the weights must be that variant's; ``reasoningtrack``,
-a DUTrack whose sentence is questioned.
+a DUTrack whose sentence is questioned; ``r1track``, a language model that is asked for every box.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
+from workflow_scripts.track import describers
 from workflow_scripts.track.trackers.base import Asker, Describer, Tracker
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CLASSIC = ("static", "kcf", "csrt", "mosse")
 FAMILIES = ("dutrack", "seqtrack", "reasoningtrack")
-DESCRIBERS = ("off",)
 
 
 def load_tracker(
@@ -35,6 +35,7 @@ def load_tracker(
     rows: int = 0,
     precision: str = "fp32",
     compiled: bool = False,
+    captioner: Path | str | None = None,
     **options: Any,
 ) -> Tracker:
     """A ready tracker.
@@ -42,30 +43,34 @@ def load_tracker(
     weights: folder with weights.safetensors and config.json, an authors' .pth.tar, a .safetensors file, or a state dict.
     benchmark: whose settings are used where a tracker has such (SeqTrack's template update).
     vocabulary: file for networks that read; by default vocabulary.txt of the weights' folder.
-    describer: ``(frames, sentences) -> sentences``; None or "off" keeps the given sentence. A DUTrack asks it every frame,
-    reasoningtrack when its rule wants a new text.
+    describer: ``(frames, sentences) -> sentences``, or a name of track.describers; None, "off", "class" and "sentence" keep
+    the given sentence. A DUTrack asks it every frame, reasoningtrack when its rule wants a new text.
+    captioner: folder of the model of describer "blip".
     rows: a DUTrack's forward passes always have this many rows, so that boxes depend on it alone and not on which sequences
     happen to run together; 0 for as many as there are.
-    ask: reasoningtrack's model, questions to answers (trackers.base.Asker).
+    ask: the model of reasoningtrack, of r1track and of describer "model", questions to answers (trackers.base.Asker).
     precision, compiled: of a network's inference (track.precision); the classic trackers have neither.
-    options: reasoningtrack's Rule by field (reproduce_paper, view, ...).
+    options: the Rule of reasoningtrack or r1track by field (reproduce_paper, ...).
 
-    BadInput for unknown names and for weights or vocabularies that are missing or do not fit.
+    BadInput for unknown names, a device that is not there, and for weights or vocabularies that are missing or do not fit.
     """
-    if isinstance(describer, str):
-        if describer not in DESCRIBERS:
-            raise BadInput(f"There is no describer {describer}: name one of {', '.join(DESCRIBERS)}, or give a callable.")
-        describer = None
     if name in CLASSIC:
         _refuse(options, name)
         from workflow_scripts.track.trackers import classic
 
         return classic.load(name)
+    if name == "r1track":
+        return _r1track(ask, options)
     if name.split("_")[0] not in FAMILIES:
-        known = ", ".join((*CLASSIC, *FAMILIES))
+        known = ", ".join((*CLASSIC, *FAMILIES, "r1track"))
         raise BadInput(f"There is no tracker {name}: name one of {known}, or a variant such as dutrack_256_full.")
+    from workflow_scripts.track.precision import device_of
+
+    place = device_of(device)
+    if isinstance(describer, str):
+        describer = describers.by_name(describer, ask, captioner, device, rows)
     network, folder = load_network(name, weights)
-    network = network.to(device)
+    network = network.to(place)
     if name.startswith("seqtrack"):
         _refuse(options, name)
         return _seqtrack(network, name, benchmark, precision=precision, compiled=compiled)
@@ -154,6 +159,15 @@ def _dutrack(
         raise BadInput("reasoningtrack needs a model to question: give either ask or a describer.")
     _refuse(set(options) - set(Rule.__dataclass_fields__), name)
     return ReasoningTracker(DUTracker(network, tokenizer, **how), ask, describer, replace(Rule(), **options))
+
+
+def _r1track(ask: Asker | None, options: Mapping[str, Any]) -> Tracker:
+    from workflow_scripts.track.trackers.r1track import R1Tracker, Rule
+
+    if ask is None:
+        raise BadInput("r1track is a language model that is asked for every box: give ask.")
+    _refuse(set(options) - set(Rule.__dataclass_fields__), "r1track")
+    return R1Tracker(ask, Rule(**options))
 
 
 def _refuse(options: Any, name: str) -> None:

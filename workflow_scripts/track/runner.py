@@ -202,7 +202,7 @@ def advance(tracker: Tracker, slots: list[Slot], failures: dict[str, str]) -> in
         milliseconds = 1e3 * (time.perf_counter() - begin) / len(members)
         for slot, state, box in zip(members, states, first, strict=True):
             slot.state = state
-            slot.record(Output(box, 1.0, slot.sentence), milliseconds)
+            slot.record(Output(getattr(state, "box", box), 1.0, slot.sentence), milliseconds)  # a tracker may find it itself
 
     def step(members: list[Slot]) -> None:
         begin = time.perf_counter()
@@ -252,7 +252,7 @@ def check_output(output: Output) -> None:
 def describe(error: Exception, slot: Slot) -> str:
     """One line on what happened where."""
     kind = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
-    return f"frame {len(slot.boxes)}: {kind}{error}"
+    return f"frame {len(slot.boxes)}: {kind}{' '.join(str(error).split())}"
 
 
 def read_ahead(paths: Series[Path], pool: ThreadPoolExecutor, ahead: int) -> Iterator[Image]:

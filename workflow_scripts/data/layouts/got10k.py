@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from workflow_scripts.console import BadInput
 from workflow_scripts.data.benchmarks import Benchmark
 from workflow_scripts.data.layouts import common
@@ -23,10 +21,10 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
         folder = root / name
         if not folder.is_dir():
             continue
-        for sequence in common.read_list(folder / "list.txt"):
+        for line, sequence in common.read_list(folder / "list.txt"):
             if not (folder / sequence).is_dir():
-                raise BadInput(f"{folder / 'list.txt'} names {sequence}, which is not there: restore the dataset again.")
-            entries.append(Entry(sequence, split, folder / sequence, root))
+                raise BadInput(f"{folder / 'list.txt'}, line {line} names {sequence}, which is not there: restore the dataset.")
+            entries.append(Entry(sequence, split, folder / sequence, root, lists))
     return entries
 
 
@@ -35,15 +33,15 @@ def read(entry: Entry, benchmark: Benchmark) -> Sequence:
     folder = entry.folder
     boxes = common.read_boxes(folder / "groundtruth.txt")
     present = common.presence(boxes)
-    for name, visible in (("absence.label", lambda flags: flags == 0), ("cover.label", lambda flags: flags > 0)):
-        if (folder / name).exists():
-            present &= visible(common.fit(common.read_flags(folder / name), len(boxes), folder / name))
+    for name, absent in (("absence.label", 1), ("cover.label", 0)):
+        if common.exists(folder / name):
+            present &= common.unless_flagged(folder / name, absent, boxes)
     return Sequence(
         name=entry.name,
         split=entry.split,
         frames=common.frames(folder),
         boxes=boxes,
-        present=np.asarray(present, dtype=bool),
+        present=present,
         sentence="",
         fps=benchmark.fps,
         first_frame_only=entry.split in benchmark.first_frame_only,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from workflow_scripts.data.benchmarks import Benchmark
 from workflow_scripts.data.layouts import common
 from workflow_scripts.data.layouts.common import Entry
@@ -20,7 +18,7 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
     chunks = sorted((p for p in root.glob("TRAIN_*") if p.is_dir()), key=lambda p: int(p.name.rpartition("_")[2]))
     folders = [(split, root / name) for split, name in benchmark.splits.items()] + [("train", chunk) for chunk in chunks]
     return [
-        Entry(file.stem, split, folder / "frames" / file.stem, root)
+        Entry(file.stem, split, folder / "frames" / file.stem, root, lists)
         for split, folder in folders
         for file in sorted((folder / "anno").glob("*.txt"))
     ]
@@ -34,7 +32,7 @@ def read(entry: Entry, benchmark: Benchmark) -> Sequence:
         split=entry.split,
         frames=common.frames(entry.folder),
         boxes=boxes,
-        present=np.asarray(common.presence(boxes), dtype=bool),
+        present=common.presence(boxes),
         sentence="",
         fps=benchmark.fps,
         first_frame_only=entry.split in benchmark.first_frame_only,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from workflow_scripts.data.benchmarks import Benchmark
 from workflow_scripts.data.layouts import common
 from workflow_scripts.data.layouts.common import Entry
@@ -22,23 +20,20 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
     entries = []
     for file in sorted((root / "anno" / "UAV123").glob("*.txt")):
         folder = file.stem.rpartition("_")[0] if file.stem in spans else file.stem
-        entries.append(Entry(file.stem, benchmark.only_split or "test", root / "data_seq" / "UAV123" / folder, root))
+        entries.append(Entry(file.stem, benchmark.only_split or "test", root / "data_seq" / "UAV123" / folder, root, lists))
     return entries
 
 
 def read(entry: Entry, benchmark: Benchmark) -> Sequence:
     """One sequence."""
     boxes = common.read_boxes(entry.root / "anno" / "UAV123" / f"{entry.name}.txt")
-    frames = common.frames(entry.folder)
     span = benchmark.options.spans.get(entry.name)
-    if span:
-        frames = [frame for frame in frames if span[0] <= common.frame_number(frame.name)[0] <= span[1]]
     return Sequence(
         name=entry.name,
         split=entry.split,
-        frames=frames,
+        frames=common.frames(entry.folder, *(span or ())),
         boxes=boxes,
-        present=np.asarray(common.presence(boxes), dtype=bool),
+        present=common.presence(boxes),
         sentence="",
         fps=benchmark.fps,
         start=span[0] - 1 if span else 0,

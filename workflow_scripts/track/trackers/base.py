@@ -50,7 +50,7 @@ class Tracker(Protocol):
 
 
 Asker = Callable[[Sequence[Question]], Sequence[Reply | str]]  # in order, from any thread; a str is a text not yet judged
-Describer = Callable[[list[Image], list[str]], Sequence[str]]  # current frames and sentences -> sentences
+Describer = Callable[[list[Image], list[str]], Sequence[str]]  # current frames, sentences (given or in force) -> sentences
 
 
 class Asking(Tracker, Protocol):
@@ -72,7 +72,7 @@ class ModelDescriber:
     """A describer that asks a model, one question a sequence; a tracker may put them in flight instead of calling it."""
 
     ask: Asker
-    question: Callable[[Image, str], Question]  # current frame and sentence
+    question: Callable[[Image, str], Question]  # current frame, sentence (of a DUTrack the one it was given)
     read: Callable[[Reply, str], str]  # reply and the sentence so far -> sentence
 
     def __call__(self, frames: Sequence[Image], sentences: Sequence[str]) -> list[str]:

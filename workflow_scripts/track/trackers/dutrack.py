@@ -51,6 +51,7 @@ class State:
     memory: tuple[Image | None, ...]  # template crop of every frame so far; None where it can never be chosen again
     features: Mapping[int, Tensor]  # stem features [Nz,D] of the templates last used, by frame
     query: Tensor | None  # [3,D] carried from the last frame; None before the first
+    given: str = ""  # the sentence at the start: what a describer is asked about
 
 
 def choose_memory(frame: int, segments: int) -> list[int]:
@@ -114,11 +115,13 @@ class DUTracker:
     def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
         """First frames uint8 [H,W,3], first boxes [4] xywh in pixels, sentences (empty: no words) to states."""
         checked = check_start(frames, boxes, sentences)
+        given = list(sentences)
         if self.describer is not None:
-            sentences = list(self.describer(list(frames), list(sentences)))
+            sentences = list(self.describer(list(frames), given))
+        templates = self._template_crops(frames, checked)
         return [
-            State(0, box, sentence, (self._template_crop(frame, box),), {}, None)
-            for frame, box, sentence in zip(frames, checked, sentences, strict=True)
+            State(0, box, sentence, (crop,), {}, None, words)
+            for crop, box, sentence, words in zip(templates, checked, sentences, given, strict=True)
         ]
 
     def questions(self, states: Sequence[State], frames: Sequence[Image]) -> list[Question | None]:
@@ -126,7 +129,7 @@ class DUTracker:
         if self.ask is None:
             return [None] * len(states)
         asked = zip(states, frames, strict=True)
-        return [self.describer.question(f, s.sentence) if s.frame >= 1 else None for s, f in asked]
+        return [self.describer.question(f, s.given) if s.frame >= 1 else None for s, f in asked]
 
     def step(
         self, states: Sequence[State], frames: Sequence[Image], answers: Sequence[Reply | None] | None = None
@@ -153,9 +156,9 @@ class DUTracker:
             for i in asked:
                 before, reply = states[i].sentence, replies[i]
                 states[i] = replace(states[i], sentence=self.describer.read(reply, before))
-                notes[i] = {"asked": before, "text": reply.text, "fall_back": not reply.usable}
+                notes[i] = {"asked": states[i].given, "text": reply.text, "fall_back": not reply.usable}
         elif self.describer is not None and asked:
-            sentences = self.describer([frames[i] for i in asked], [states[i].sentence for i in asked])
+            sentences = self.describer([frames[i] for i in asked], [states[i].given for i in asked])
             for i, sentence in zip(asked, sentences, strict=True):
                 states[i] = replace(states[i], sentence=sentence)
         return states, notes
@@ -189,14 +192,13 @@ class DUTracker:
                 queries[i] = q.clone()
 
         mapped = crops.map_back(fractions, before, size, factors)
-        new, boxes = [], []
-        for i, (state, frame) in enumerate(zip(states, frames, strict=True)):
-            box = clip_to_image(mapped[i], frame.shape[1], frame.shape[0])
-            memory = remember(state.memory, self._template_crop(frame, box), self.config.template_number)
+        boxes = [clip_to_image(box, frame.shape[1], frame.shape[0]) for box, frame in zip(mapped, frames, strict=True)]
+        new = []
+        for i, (state, crop) in enumerate(zip(states, self._template_crops(frames, boxes), strict=True)):
+            memory = remember(state.memory, crop, self.config.template_number)
             new.append(replace(
-                state, frame=state.frame + 1, box=box, memory=memory, features=features[i], query=queries[i]
+                state, frame=state.frame + 1, box=boxes[i], memory=memory, features=features[i], query=queries[i]
             ))  # fmt: skip
-            boxes.append(box)
         return new, boxes, scores.tolist()
 
     def _parts(self, members: list[Any]) -> list[list[Any]]:
@@ -208,8 +210,9 @@ class DUTracker:
         """`members` with the last one repeated until they are `rows`."""
         return members + [members[-1]] * (self.rows - len(members))
 
-    def _template_crop(self, frame: Image, box: Box) -> Image:
-        return crops.crop(frame, box, self.config.template_factor, self.config.template_size)[0]
+    def _template_crops(self, frames: Sequence[Image], boxes: Sequence[Box]) -> list[Image]:
+        images, _ = crops.crop_batch(frames, boxes, self.config.template_factor, self.config.template_size)
+        return [image.copy() for image in images]  # a view would keep the whole batch's memory
 
     def _template_features(self, states: Sequence[State]) -> list[dict[int, Tensor]]:
         """Features [Nz,D] of every state's templates by frame, oldest first; those not in the state are encoded at once."""
