@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from trees import TREES, images, lasot, names, numbered, read, rows, table, tnllt, write
+from trees import STARTS, TREES, images, lasot, names, numbered, read, rows, table, tnllt, write
 
 from workflow_scripts.console import BadInput
 from workflow_scripts.data import benchmarks, layouts, register
@@ -160,10 +160,11 @@ def test_flags_are_read_on_one_line_or_one_a_line(tmp_path, text):
 def test_otb99_starts_where_the_annotation_does(tmp_path):
     TREES["otb99"](tmp_path)
     found = read("otb99", tmp_path)
-    starts = {"BlurCar1": (247, 988), "BlurCar3": (3, 359), "BlurCar4": (18, 397), "David": (300, 770), "Tiger1": (1, 6)}
-    for name, (first, last) in starts.items():
-        assert (names(found[name])[0], names(found[name])[-1]) == (f"{first:04d}.jpg", f"{last:04d}.jpg")
-        assert found[name].start == first - 1 and len(found[name]) == len(found[name].boxes)
+    for name, start in STARTS.items():
+        assert names(found[name]) == [f"{n:04d}.jpg" for n in range(start, start + 5)]
+        assert found[name].start == start - 1 and found[name].boxes.shape == (5, 4)
+    spans = benchmarks.load("otb99").options.spans
+    assert [spans[name] for name in STARTS] == [(247, 988), (3, 359), (18, 397), (300, 770)]
     assert found["Board"].split == "train" and found["Board"].sentence == "the Board"
     assert names(found["Board"]) == ["00001.jpg", "00002.jpg"] and found["Board"].boxes[1].tolist() == [5, 6, 7, 8]
     assert found["Human4"].boxes[0, 0] == 7 and len(found["Skating2-1"]) == 2

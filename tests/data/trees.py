@@ -90,19 +90,21 @@ def got10k(root: Path) -> None:
             write(folder / "cut_by_image.label", "1\n1\n1\n")
 
 
+STARTS = {"BlurCar1": 247, "BlurCar3": 3, "BlurCar4": 18, "David": 300}  # images before are in the folder, too
+
+
 def otb99(root: Path) -> None:
-    spans = {"BlurCar1": (1, 988), "BlurCar3": (1, 359), "BlurCar4": (1, 397), "David": (1, 770), "Tiger1": (1, 6)}
+    for number, (name, start) in enumerate(STARTS.items()):
+        images(root / "OTB_videos" / name / "img", numbered("%04d.jpg", start - 2, start + 4))
+        write(root / "OTB_videos" / name / "groundtruth_rect.txt", rows(5, ("\t", ",", " ", "  ")[number]))
+        write(root / "OTB_query_test" / f"{name}.txt", f"the {name}\n")
     for split, name, form in (
-        *(("test", name, "%04d.jpg") for name in spans),
         ("train", "Board", "%05d.jpg"),
         ("test", "Human4", "%04d.jpg"),
         ("test", "Skating2-1", "%04d.jpg"),
     ):
-        images(root / "OTB_videos" / name / "img", numbered(form, *spans.get(name, (1, 2))))
+        images(root / "OTB_videos" / name / "img", numbered(form, 1, 2))
         write(root / f"OTB_query_{split}" / f"{name}.txt", f"the {name}\n")
-    counts = {"BlurCar1": 742, "BlurCar3": 357, "BlurCar4": 380, "David": 471, "Tiger1": 6}
-    for name, delimiter in zip(counts, ("\t", ",", " ", "\t", "  "), strict=True):
-        write(root / "OTB_videos" / name / "groundtruth_rect.txt", rows(counts[name], delimiter))
     write(root / "OTB_videos" / "Board" / "groundtruth_rect.txt", "1,2,3,4\n5\t6 7,8\n")
     write(root / "OTB_videos" / "Human4" / "groundtruth_rect.2.txt", "7 7 7 7\n8 8 8 8\n")
     write(root / "OTB_videos" / "Skating2-1" / "groundtruth_rect.txt", rows(2))
@@ -117,8 +119,8 @@ def otb2015(root: Path) -> None:
     write(root / "Human4" / "groundtruth_rect.2.txt", rows(2))
     images(root / "Tiger1" / "img", numbered("%04d.jpg", 1, 8))
     write(root / "Tiger1" / "groundtruth_rect.txt", rows(8))
-    images(root / "Football1" / "img", numbered("%04d.jpg", 1, 80))
-    write(root / "Football1" / "groundtruth_rect.txt", rows(74, "\t"))
+    images(root / "Football1" / "img", numbered("%04d.jpg", 70, 80))
+    write(root / "Football1" / "groundtruth_rect.txt", rows(5, "\t"))
 
 
 def trackingnet(root: Path) -> None:
@@ -128,9 +130,10 @@ def trackingnet(root: Path) -> None:
 
 
 def uav123(root: Path) -> None:
-    images(root / "data_seq" / "UAV123" / "bird1", numbered("%06d.jpg", 1, 1500))
-    write(root / "anno" / "UAV123" / "bird1_1.txt", rows(253))
-    write(root / "anno" / "UAV123" / "bird1_2.txt", "1,2,3,4\nNaN,NaN,NaN,NaN\n" + rows(701))
+    images(root / "data_seq" / "UAV123" / "bird1", [*numbered("%06d.jpg", 250, 300), *numbered("%06d.jpg", 770, 780)])
+    images(root / "data_seq" / "UAV123" / "bird1", numbered("%06d.jpg", 1475, 1480))
+    write(root / "anno" / "UAV123" / "bird1_1.txt", rows(4))
+    write(root / "anno" / "UAV123" / "bird1_2.txt", "1,2,3,4\nNaN,NaN,NaN,NaN\n" + rows(7))
     images(root / "data_seq" / "UAV123" / "car1_s", ["000001.jpg"])
     write(root / "anno" / "UAV123" / "car1_s.txt", rows(1))
 

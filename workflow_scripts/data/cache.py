@@ -2,9 +2,10 @@
 
 One index a dataset folder and benchmark, in the user's cache (TRACKGRAPH_INDICES overrides the place). Each sequence's record
 also says which files and folders it was read from, with their times and sizes; a folder's time changes when a file in it comes,
-goes or is renamed. A sequence is taken from here only if all of these are as they were. Nothing younger than two seconds is
-kept, for a file may change twice within a tick of the file system's clock. Deleting the cache costs a reading; what was not
-used for three months goes by itself.
+goes or is renamed, and the time of the last change of state, which cannot be set, tells of a file that was replaced by one as
+old and as large. A sequence is taken from here only if all of these are as they were. Nothing younger than two seconds is kept,
+for a file may change twice within a tick of the file system's clock. Deleting the cache costs a reading; what was not used for
+three months goes by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from workflow_scripts.data.benchmarks import Benchmark
 from workflow_scripts.data.layouts.common import Entry
 from workflow_scripts.sequences import Sequence
 
-Stamp = list[int] | None  # [time in nanoseconds, size]; None for what is not there
+Stamp = list[int] | None  # [modified, changed (nanoseconds), size]; None for what is not there
 Stamps = dict[str, Stamp]  # by absolute path; empty: not to be kept
 Reading = tuple[Sequence, Stamps]
 Kept = dict[tuple[str, str], Reading]  # by name and folder
@@ -47,12 +48,12 @@ def reader_digest(benchmark: Benchmark) -> str:
 
 
 def stamp(path: str) -> Stamp:
-    """A file's or folder's time and size."""
+    """A file's or folder's times and size."""
     try:
         found = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return [found.st_mtime_ns, found.st_size]
+    return [found.st_mtime_ns, found.st_ctime_ns, found.st_size]
 
 
 def stamps(touched: Iterable[Path]) -> Stamps:

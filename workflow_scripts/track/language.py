@@ -107,7 +107,7 @@ def sentence_auc(tracker, chosen: Series[Sequence], run: Run) -> dict[str, float
         told = [replace(s, sentence=reworded(s, version)) for s in chosen]
         with tempfile.TemporaryDirectory() as folder:
             failures = runner.run_sequences(
-                tracker, told, Path(folder), run.batch, run.readers, run.ahead, f"{version} sentence, frames"
+                tracker, told, Path(folder), run.batch, run.readers, run.ahead, description=f"{version} sentence, frames"
             )
             if failures:
                 name, why = next(iter(failures.items()))
