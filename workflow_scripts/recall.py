@@ -57,7 +57,7 @@ def place(makes: list[str]) -> Path:
     """Where a node's outputs are kept: in the first two folders of its first output, and so on the same file system."""
     first = Path(makes[0])
     depth = min(2, len(first.parts) - 1)
-    return Path(*first.parts[:depth], KEPT, "+".join(first.parts[depth:]))
+    return Path(*first.parts[:depth], KEPT, "+".join(first.parts[depth:]) + ".node")
 
 
 def recall(wanted: str, makes: list[str]) -> bool:
