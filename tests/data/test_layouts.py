@@ -157,6 +157,11 @@ def test_flags_are_read_on_one_line_or_one_a_line(tmp_path, text):
     assert common.read_flags(tmp_path / "flags.txt").tolist() == [0, 1, 0]
 
 
+def test_images_are_told_from_other_files_whatever_the_case_of_their_endings(tmp_path):
+    images(tmp_path, ["2.JPG", "1.png", "10.Jpeg", "3.bmp", "Thumbs.db", ".4.jpg", "list.txt"])
+    assert common.frames(tmp_path).names() == ["1.png", "2.JPG", "3.bmp", "10.Jpeg"]
+
+
 def test_otb99_starts_where_the_annotation_does(tmp_path):
     TREES["otb99"](tmp_path)
     found = read("otb99", tmp_path)

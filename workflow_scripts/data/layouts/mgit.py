@@ -69,7 +69,7 @@ def read(entry: Entry, benchmark: Benchmark) -> Sequence:
 def read_story(path: Path) -> str:
     """The last description of a sequence's table."""
     try:
-        rows = list(openpyxl.load_workbook(common.note(path), read_only=True, data_only=True).active.values)
+        rows = list(openpyxl.load_workbook(path, read_only=True, data_only=True).active.values)
         column = rows[0].index("description")
         told = [str(row[column]).strip() for row in rows[1:] if row[column]]
     except (OSError, zipfile.BadZipFile, InvalidFileException, KeyError, IndexError, ValueError, AttributeError, TypeError):
