@@ -1,8 +1,8 @@
 """The `track` section of params.yaml: training, running and checking the trackers."""
 
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, field_validator
 
 from workflow_scripts.params.base import Section
 
@@ -131,12 +131,6 @@ class Language(Section):
     gate: float = Field(0.10, description="right minus the better of empty and wrong must be at least this in the pick test")
 
 
-Describer = Annotated[
-    Literal["off", "class", "sentence", "blip", "model"],
-    BeforeValidator(lambda v: "off" if v is False else v),  # YAML reads a bare off as false
-]
-
-
 class Track(Section):
     """Parameters of the track stage."""
 
@@ -154,8 +148,14 @@ class Track(Section):
     run: Run = Field(Run(), description="running")
     reasoning: Reasoning = Field(Reasoning(), description="ReasoningTrack's rule")
     r1track: R1Track = Field(R1Track(), description="R1-Track's model and rule")
-    describers: dict[str, Describer] = Field(
+    describers: dict[str, Literal["off", "class", "sentence", "blip", "model"]] = Field(
         {}, description="where a tracker's words come from, by tracker (workflow_scripts/track/describers.py); else sentence"
     )
     captioner: str = Field("blip-image-captioning-base", description="source of the model of describer blip")
     language: Language = Field(Language(), description="proof that the sentence is read")
+
+    @field_validator("describers", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads a bare off as false."""
+        return {k: "off" if v is False else v for k, v in value.items()} if isinstance(value, dict) else value
