@@ -44,24 +44,28 @@ class Workspace:
 
     def __init__(self, output: Path) -> None:
         self.folder = output.with_name(f".{output.name}.partial")
+        self.lock = self.folder / "lock"
         self.note = self.folder / "note.json"  # of which parts the files are; at the end also what the pass found
         self.files = self.folder / "files"  # the tree that becomes the output
         self.writing = self.folder / "writing"  # the one member that is not whole yet
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, for this process alone."""
+        """Make the folder, for this process alone; it goes again when its note is gone."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not self.note.exists() and any(not name.startswith(f".{self.note.name}") for name in os.listdir(self.folder)):
-                raise BadInput(f"{self.folder} is not of an earlier restore: move it away, then run this again.")
-            yield
-        except BlockingIOError:
-            raise BadInput(f"{self.folder} is being written by another restore: wait for it to end.") from None
-        finally:
-            os.close(handle)
+        ours = (self.lock.name, f".{self.note.name}")  # the latter: a note that a killed run was writing
+        if not self.note.exists() and not all(name.startswith(ours) for name in os.listdir(self.folder)):
+            raise BadInput(f"{self.folder} is not of an earlier restore: move it away, then run this again.")
+        with open(self.lock, "ab") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadInput(f"{self.folder} is being written by another restore: wait for it to end.") from None
+            try:
+                yield
+            finally:
+                if not self.note.exists():
+                    shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self, identity: list[Any]) -> None:
         """Keep the files if they are of the same parts."""
@@ -110,11 +114,11 @@ def restore(
     work = Workspace(output)
     whole = candidates(published, found)
     identity = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in found]
-    result = work.finished(identity)
-    moved = result and not work.files.exists()
-    if not moved and (output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir())))):
-        raise BadInput(f"{output} exists: move it away, then run this again.")
     with work.held():
+        result = work.finished(identity)
+        moved = result is not None and not work.files.exists()
+        if not moved and (output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir())))):
+            raise BadInput(f"{output} exists: move it away, then run this again.")
         if result is None:
             work.begin(identity)
             result = run_pass(found, work, published, whole, listed)
@@ -127,7 +131,7 @@ def restore(
         if seal:
             facts = {k: v for k, v in asdict(result).items() if k != "skipped"}
             manifest.write(seal, [output], facts=facts)
-        shutil.rmtree(work.folder)
+        work.note.unlink()
     return result
 
 
@@ -141,7 +145,7 @@ def run_pass(
     """Extract all members into the workspace while everything that passes is hashed."""
     total = sum(path.stat().st_size for path in found)
     there = members.sizes(work.files)
-    transfer.check_disk(work.files, max(0, (sum(listed.values()) if listed else total) - sum(there.values())))
+    transfer.check_disk(work.folder, max(0, (sum(listed.values()) if listed else total) - sum(there.values())))
     zipped, plain = hashlib.md5(), hashlib.md5()
     of_parts = {path.name: published[path.name] for path in found if path.name in published}
     try:
