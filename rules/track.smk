@@ -114,6 +114,15 @@ def flags(wildcards):
     return said
 
 
+def memory(wildcards):
+    """Megabytes of a job: in the full study some 200 for each open sequence (frames ahead, crops remembered), and a server's."""
+    asks = bool(asked_model(wildcards.tracker))
+    if STUDY == "mini":
+        return 6000 if asks else 2000
+    flying = PARAMS.serve.questions.in_flight if asks else 0
+    return 200 * (PARAMS.track.run.batch + flying) + (24000 if asks else 8000)
+
+
 rule train_tracker:
     input:
         index="results/{study}/data/tnllt.npz",
@@ -233,9 +242,9 @@ rule run_tracker:
     wildcard_constraints:
         tracker="|".join(PARAMS.track.trackers),
         shard=r"\d+",
-    threads: 1
+    threads: 1 if STUDY == "mini" else PARAMS.track.run.readers
     resources:
-        mem_mb=lambda wildcards: 6000 if asked_model(wildcards.tracker) else 2000,
+        mem_mb=memory,
         runtime=60 if STUDY == "mini" else 1440,
         gpu=gpus(),
     params:
