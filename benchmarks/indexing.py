@@ -3,7 +3,7 @@
     python -m workflow_scripts.in_env data -- python benchmarks/indexing.py --folder DIR [--sequences 1400 --frames 2512]
 
 Empty images and drawn annotations in LaSOT's layout are written to a temporary folder in DIR (a minute, one inode a frame) and
-removed at the end. First the annotation of 280 sequences is read, and by NumPy's loadtxt, which knows one line a frame only.
+removed at the end. First the annotation of 280 sequences is read, by us and by NumPy's loadtxt.
 Then the index command runs in processes of its own: for the first time, again on the unchanged tree, and after one
 annotation and one folder of frames have changed; before the first, where the system lets us, the page cache is emptied.
 """

@@ -1,5 +1,7 @@
 """Every layout's quirks, each on a small tree of that layout."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from trees import STARTS, TREES, images, lasot, names, numbered, read, rows, table, tnllt, write
@@ -290,6 +292,7 @@ def test_every_benchmark_has_a_layout_registered_sources_and_a_tree_that_is_read
     assert benchmark.layout in layouts.NAMES
     known = register.load()
     assert benchmark.sources and all(source in known for source in benchmark.sources)
+    assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
     TREES[name](tmp_path)
     for s in read(name, tmp_path).values():
         assert len(s.boxes) == len(s.present) and s.present[0] and all(frame.is_file() for frame in s.frames)
