@@ -105,7 +105,9 @@ class Partial:
         """Start from nothing. The bytes go before the note changes: a kill in between leaves no false claim."""
         self.drop()
         self.url, self.version, self.total = url, version, total
-        files.write_json(self.note, {"url": url, "version": version, "total": total})
+        draft = self.note.with_suffix(".tmp")  # one name, held by the lock: a kill leaves nothing that stays
+        draft.write_text(json.dumps({"url": url, "version": version, "total": total}))
+        os.replace(draft, self.note)
 
     def drop(self) -> None:
         """Forget everything (the file itself stays, empty: it carries the lock)."""
@@ -159,8 +161,7 @@ def fetch(
                 return _already_there(output, wanted)
             partial.load()
             found = _from_mirrors(urls, partial, wanted, sleep)
-            partial.note.unlink(missing_ok=True)
-            os.replace(partial.path, output)
+            os.replace(partial.path, output)  # then the note goes: without it the bytes would not be trusted
             return found
     except OSError as error:  # a full disk, a quota, a folder that cannot be written
         raise BadInput(
