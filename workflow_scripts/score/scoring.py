@@ -256,12 +256,12 @@ def score_files(
             if fresh:
                 sources = [str(paths[k]) for k in fresh]
                 rows[fresh], lost[fresh] = _score(tally.protocol, ground, found, [lenient[k] for k in fresh], sources)
-            perfect = np.frombuffer(known.records[i].get(PERFECT, b"")).reshape(-1, rows.shape[1])
-            perfect = perfect if len(perfect) else _perfect(ground)
-            tally.add(rows, lost, perfect)
-            if cache and fresh:
+            perfect = known.records[i].get(PERFECT)
+            ceiling = _perfect(ground) if perfect is None else np.frombuffer(perfect)[None]
+            tally.add(rows, lost, ceiling)
+            if cache and (fresh or perfect is None):
                 usual = {known.digests[k]: rows[k].tobytes() for j, k in enumerate(fresh) if found.plain[j] and not lost[k]}
-                cache.write(known.keys[i], {**known.records[i], **usual, PERFECT: perfect.tobytes()})
+                cache.write(known.keys[i], {**known.records[i], **usual, PERFECT: ceiling.tobytes()})
     return [t.outcome(list(folders), annotations, options, problems) for t in tallies]
 
 
