@@ -37,7 +37,7 @@ def fetch(
     inbox for `wait` seconds.
     """
     if already_there(source, output, member):
-        print(f"{output} is there already")
+        print(f"{output} is there already" + ("" if source.size else ", and the register knows nothing to check it by"))
         return {}
     if inbox.adopt(name, source, output, member, drop):
         return {}

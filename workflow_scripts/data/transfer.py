@@ -313,7 +313,7 @@ def _receive(response: httpx.Response, url: str, partial: Partial, wanted: Wante
         other = partial.url == url and version and partial.version not in ("", version)
         if start != have or other or (partial.total is not None and total not in (None, partial.total)):
             partial.drop()
-            raise Interrupted("the file changed since the transfer began; starting over", 0)
+            raise Interrupted("what it continues with is not the rest of what is here; starting over", 0)
     if wanted.size is not None and total not in (None, wanted.size):
         raise Refused(f"it serves {total} bytes, {wanted.size} are expected")
     check_disk(partial.path, (total or wanted.size or 0) - (have if status == 206 else 0))
@@ -333,7 +333,7 @@ def _receive(response: httpx.Response, url: str, partial: Partial, wanted: Wante
 
 
 def _content_range(text: str) -> tuple[int, int | None]:
-    """``bytes 5-9/10`` -> (5, 10)."""
+    """First byte and total: ``bytes 5-9/10`` -> (5, 10), what cannot be read -> (-1, None)."""
     try:
         unit, _, rest = text.partition(" ")
         span, _, total = rest.partition("/")
@@ -341,7 +341,7 @@ def _content_range(text: str) -> tuple[int, int | None]:
             raise ValueError
         return int(span.partition("-")[0]), int(total) if total.isdigit() else None
     except ValueError:
-        raise Refused(f"it answers a range with Content-Range {text!r}") from None
+        return -1, None
 
 
 def local_path(url: str) -> Path:
