@@ -256,8 +256,12 @@ def test_a_damaged_table_or_list_of_mgit_is_refused(tmp_path):
     told.unlink()
     assert read("mgit", tmp_path)["002"].sentence == ""
     write(tmp_path / "mgit.json", '{"tiny": {"train": ["002", "999"]}}')
-    with pytest.raises(BadInput, match=r"mgit\.json names 999 \(train\)"):
+    with pytest.raises(BadInput, match=r"mgit\.json, line 1 names 999 \(train\)"):
         read("mgit", tmp_path)
+    for text in ("[]", '{"tiny": ["001"]}', '{"full": {}}'):
+        write(tmp_path / "mgit.json", text)
+        with pytest.raises(BadInput, match=r"mgit\.json, line 1: no lists of sequences under 'tiny'"):
+            read("mgit", tmp_path)
 
 
 def test_vasttrack_splits_names_at_the_last_dash_and_takes_underscores_for_blanks(tmp_path):
