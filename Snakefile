@@ -39,6 +39,7 @@ rule all:
         report_outputs(),
         data_outputs(),
         sft_outputs(),
+        score_outputs(),
         f"results/{STUDY}/grpo/merge_check.json",
         f"results/{STUDY}/serve/check.json",
 

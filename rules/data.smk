@@ -6,13 +6,14 @@ from workflow_scripts.data.packing import part_names
 ARCHIVE = PARAMS.data.archive.name
 PARTS = part_names(ARCHIVE, PARAMS.data.archive.parts)
 CHECKSUMS = f"{ARCHIVE}_parts.md5"
+INVENTORY = f"{ARCHIVE}_inventory.txt"
 FETCHED_WHOLE = [name for name in PARAMS.data.benchmarks if name != "tnllt"] + [
     "tnllt-splits"
 ]
 
 
 wildcard_constraints:
-    part="|".join([*PARTS, CHECKSUMS]),
+    part="|".join([*PARTS, CHECKSUMS, INVENTORY]),
     benchmark="|".join(PARAMS.data.benchmarks),
     artifact="|".join(FETCHED_WHOLE),
 
@@ -42,13 +43,14 @@ def address(wildcards):
     """Flags that say where a part comes from. TNLLT's publisher calls the checksums by another name than the parts."""
     if PARAMS.data.render:
         upstream = f"data/{wildcards.study}/upstream"
-        sums = (
-            f" --checksums {upstream}/{CHECKSUMS}"
-            if wildcards.part != CHECKSUMS
-            else ""
-        )
+        sums = f" --checksums {upstream}/{CHECKSUMS}" if wildcards.part in PARTS else ""
         return f"--url file:{upstream}/{wildcards.part}{sums}"
     return f"--source tnllt-parts --member {wildcards.part if wildcards.part != CHECKSUMS else ARCHIVE + '.tar.gz.md5'}"
+
+
+def inventory(wildcards):
+    """The publisher's list of files: TNLLT's publisher has none."""
+    return [f"data/{wildcards.study}/parts/{INVENTORY}"] if PARAMS.data.render else []
 
 
 def lists(wildcards):
@@ -147,6 +149,7 @@ rule restore_archive:
         seal="data/{study}/parts.json",
         parts=ancient(expand("data/{{study}}/parts/{part}", part=PARTS)),
         checksums=f"data/{{study}}/parts/{CHECKSUMS}",
+        inventory=inventory,
     output:
         dataset=directory("data/{study}/tnllt"),
         manifest="data/{study}/tnllt.json",
@@ -163,9 +166,12 @@ rule restore_archive:
         code=code("data.restore"),
         run=env("data"),
         pattern=f"{ARCHIVE}_part_*",
+        inventory=lambda wildcards, input: [
+            f"--inventory {path}" for path in input.inventory
+        ],
     shell:
         "{params.run} workflow_scripts.data.restore --parts data/{wildcards.study}/parts/{params.pattern:q} --md5 {input.checksums:q} "
-        "--output {output.dataset:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.inventory} --output {output.dataset:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule fetch_benchmark:

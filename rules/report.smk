@@ -1,8 +1,17 @@
-# The report: figures, the CSVs they were drawn from (also for `dvc plots`), tables for papers; captions are in report/.
+# The report: figures, the CSVs they were drawn from (also for `dvc plots`), tables for papers, a page that shows sequences;
+# captions are in report/.
 # `snakemake --report report.html` puts them into one page.
 
 CURVES = ["success", "precision", "norm_precision"]
-FIGURES = [*CURVES, "attribute_radar", "attribute_dots", "speed"]
+FIGURES = [
+    *CURVES,
+    "attribute_radar",
+    "attribute_bars",
+    "intervals",
+    "pair",
+    "timeline",
+    "speed",
+]
 TRAINING = ["sft_loss", "grpo_reward", "tracker_loss"]
 
 
@@ -41,8 +50,12 @@ def report_outputs():
             f"results/{STUDY}/report/{{benchmark}}.json",
             benchmark=scored_benchmarks(),
         ),
+        *expand(
+            f"results/{STUDY}/report/{{what}}/{{benchmark}}.json",
+            what=["tables", "viewer"],
+            benchmark=scored_benchmarks(),
+        ),
         f"results/{STUDY}/report/training.json",
-        f"results/{STUDY}/report/tables.json",
     ]
 
 
@@ -50,19 +63,24 @@ rule plot_scores:
     input:
         scores="results/{study}/score/{benchmark}.json",
         raw=raw_manifests,
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
     output:
         figures=[
             shown("{benchmark}/success", "curves", "success"),
             shown("{benchmark}/precision", "curves", "precision"),
             shown("{benchmark}/norm_precision", "curves", "normalised precision"),
             shown("{benchmark}/attribute_radar", "attributes", "attributes, radar"),
-            shown("{benchmark}/attribute_dots", "attributes", "attributes, all"),
+            shown("{benchmark}/attribute_bars", "attributes", "attributes, all"),
+            shown("{benchmark}/intervals", "intervals", "how sure the scores are"),
+            shown("{benchmark}/pair", "pair", "two trackers by sequence"),
+            shown("{benchmark}/timeline", "timeline", "failures along time"),
             shown("{benchmark}/speed", "speed", "speed against accuracy"),
         ],
         others=other_formats("{benchmark}", FIGURES),
         data=expand(
             "results/{{study}}/report/{{benchmark}}/{name}.csv",
-            name=[*CURVES, "attributes", "speed"],
+            name=[*CURVES, "attributes", "intervals", "pair", "timeline", "speed"],
         ),
         manifest="results/{study}/report/{benchmark}.json",
     log:
@@ -83,11 +101,15 @@ rule plot_scores:
         split=PARAMS.track.split,
         published=published_flag(),
         radar=PARAMS.report.figures.radar,
+        samples=PARAMS.score.run.samples,
+        pair=PARAMS.report.figures.pair,
+        timelines=PARAMS.report.figures.timelines,
         parameters=parameters("report.figures"),
     shell:
         "{params.run} workflow_scripts.report.figures --scores results/{wildcards.study}/score/{wildcards.benchmark} "
-        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} "
-        "--parameters {params.parameters:q} --output results/{wildcards.study}/report/{wildcards.benchmark} "
+        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} --index {input.index:q} "
+        "--split {params.split} --parameters {params.parameters:q} "
+        "--output results/{wildcards.study}/report/{wildcards.benchmark} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -138,14 +160,14 @@ rule plot_training:
 
 rule write_tables:
     input:
-        table="results/{study}/score/table.csv",
+        table="results/{study}/score/tables/{benchmark}.csv",
     output:
-        tables=directory("results/{study}/report/tables"),
-        manifest="results/{study}/report/tables.json",
+        tables=directory("results/{study}/report/tables/{benchmark}"),
+        manifest="results/{study}/report/tables/{benchmark}.json",
     log:
-        "logs/{study}/write_tables.log",
+        "logs/{study}/write_tables/{benchmark}.log",
     benchmark:
-        "benchmarks/{study}/write_tables.tsv"
+        "benchmarks/{study}/write_tables/{benchmark}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -155,4 +177,42 @@ rule write_tables:
         run=env("report"),
     shell:
         "{params.run} workflow_scripts.report.tables --table {input.table:q} --output {output.tables:q} "
+        "--manifest {output.manifest:q} > {log:q} 2>&1"
+
+
+rule write_viewer:
+    input:
+        scores="results/{study}/score/{benchmark}.json",
+        raw=raw_manifests,
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
+        template="workflow_scripts/report/viewer.html",
+    output:
+        page=report(
+            "results/{study}/report/viewer/{benchmark}.html",
+            caption="../report/viewer.rst",
+            category="Scores",
+            subcategory="{benchmark}",
+            labels={"what": "sequences", "form": "page"},
+        ),
+        manifest="results/{study}/report/viewer/{benchmark}.json",
+    log:
+        "logs/{study}/write_viewer/{benchmark}.log",
+    benchmark:
+        "benchmarks/{study}/write_viewer/{benchmark}.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        code=code("report.viewer"),
+        run=env("report"),
+        split=PARAMS.track.split,
+        sequences=PARAMS.report.viewer.sequences,
+        trackers=PARAMS.report.viewer.trackers,
+        parameters=parameters("report.viewer"),
+    shell:
+        "{params.run} workflow_scripts.report.viewer --scores results/{wildcards.study}/score/{wildcards.benchmark} "
+        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} --index {input.index:q} --split {params.split} "
+        "--title {wildcards.benchmark} --parameters {params.parameters:q} --output {output.page:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"

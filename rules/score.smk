@@ -1,4 +1,5 @@
-# Scoring: boxes become the toolkits' numbers, numbers the study's table. `score_trackers` reads every result file once.
+# Scoring: boxes become the toolkits' numbers, numbers a table a benchmark. `score_trackers` reads every result file once.
+# What only a benchmark's server can score is checked and packed for it by `pack_submission`.
 
 
 def scored_benchmarks():
@@ -32,7 +33,17 @@ def raw_manifests(wildcards):
 
 def language_metrics(wildcards):
     """The proof that the trained tracker reads its sentence, where a tracker is trained in the graph."""
-    return f"results/{wildcards.study}/track/language.json" if STUDY == "mini" else []
+    shown = STUDY == "mini" and wildcards.benchmark == "tnllt"
+    return f"results/{wildcards.study}/track/language.json" if shown else []
+
+
+def score_outputs():
+    """What `all` asks of this stage beside the study's table."""
+    return expand(
+        f"results/{STUDY}/score/submissions/{{benchmark}}/{{tracker}}.zip",
+        benchmark=PARAMS.score.submissions,
+        tracker=PARAMS.track.trackers,
+    )
 
 
 rule score_trackers:
@@ -61,24 +72,25 @@ rule score_trackers:
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         split=PARAMS.track.split,
         trackers=lambda wildcards: ",".join(scored_trackers(wildcards.benchmark)),
+        published=published_flag(),
         parameters=parameters("score.run"),
     shell:
         "{params.run} workflow_scripts.score.run --protocol {params.protocol} --index {input.index:q} --split {params.split} "
         "--results results/{wildcards.study}/track/raw/{wildcards.benchmark} --trackers {params.trackers:q} "
-        "--parameters {params.parameters:q} --output {output.scores:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.published:q} --parameters {params.parameters:q} --output {output.scores:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule build_table:
     input:
-        scores="results/{study}/score/tnllt.json",
+        scores="results/{study}/score/{benchmark}.json",
         language=language_metrics,
     output:
-        table="results/{study}/score/table.csv",
-        manifest="results/{study}/score/table.json",
+        table="results/{study}/score/tables/{benchmark}.csv",
+        manifest="results/{study}/score/tables/{benchmark}.json",
     log:
-        "logs/{study}/build_table.log",
+        "logs/{study}/build_table/{benchmark}.log",
     benchmark:
-        "benchmarks/{study}/build_table.tsv"
+        "benchmarks/{study}/build_table/{benchmark}.tsv"
     threads: 1
     resources:
         mem_mb=1000,
@@ -90,16 +102,18 @@ rule build_table:
         language=lambda wildcards, input: (
             ["--language", input.language] if input.language else []
         ),
+        parameters=parameters("score"),
     shell:
-        "{params.run} workflow_scripts.score.table --scores results/{wildcards.study}/score/tnllt "
-        "--raw results/{wildcards.study}/track/raw/tnllt {params.published:q} {params.language:q} "
-        "--output {output.table:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.run} workflow_scripts.score.table --benchmark {wildcards.benchmark} "
+        "--scores results/{wildcards.study}/score/{wildcards.benchmark} "
+        "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} {params.language:q} "
+        "--parameters {params.parameters:q} --output {output.table:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule publish_table:
     input:
-        table=f"results/{STUDY}/score/table.csv",
-        beside=f"results/{STUDY}/score/table.json",
+        table=f"results/{STUDY}/score/tables/tnllt.csv",
+        beside=f"results/{STUDY}/score/tables/tnllt.json",
     output:
         table=report(
             "results/tnllt_table.csv",
@@ -127,3 +141,30 @@ rule publish_table:
     shell:
         "{params.run} workflow_scripts.score.table --publish {input.table:q} --output {output.table:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
+
+
+rule pack_submission:
+    input:
+        index=ancient("results/{study}/data/{benchmark}.npz"),
+        indexed="results/{study}/data/{benchmark}.json",
+        raw="results/{study}/track/raw/{benchmark}/{tracker}.json",
+    output:
+        zip="results/{study}/score/submissions/{benchmark}/{tracker}.zip",
+        manifest="results/{study}/score/submissions/{benchmark}/{tracker}.json",
+    log:
+        "logs/{study}/pack_submission/{benchmark}/{tracker}.log",
+    benchmark:
+        "benchmarks/{study}/pack_submission/{benchmark}/{tracker}.tsv"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    params:
+        code=code("score.submit"),
+        run=env("score"),
+        split=PARAMS.track.split,
+        raw=lambda wildcards, input: input.raw.removesuffix(".json"),
+    shell:
+        "{params.run} workflow_scripts.score.submit --benchmark {wildcards.benchmark} --index {input.index:q} "
+        "--split {params.split} --results {params.raw:q} --output {output.zip:q} --manifest {output.manifest:q} "
+        "> {log:q} 2>&1"

@@ -5,11 +5,31 @@ CLASSIC = ("static", "kcf", "csrt", "mosse")
 NETWORKS = {
     tracker: PARAMS.track.reasoning.network if tracker == "reasoningtrack" else tracker
     for tracker in PARAMS.track.trackers
-    if tracker not in CLASSIC
+    if tracker not in (*CLASSIC, "r1track")
 }
 READERS = [
     name for name in PARAMS.track.checkpoints if name.startswith("dutrack")
 ]  # networks that need BERT's words
+CAPTIONER = f"data/{STUDY}/checkpoints/{PARAMS.track.captioner}"
+MERGED = f"results/{STUDY}/grpo/model"
+R1TRACK = (
+    f"data/{STUDY}/checkpoints/{PARAMS.track.r1track.model}"
+    if PARAMS.track.r1track.model
+    else MERGED
+)
+
+
+def describer(tracker):
+    """Where a tracker's words come from."""
+    return PARAMS.track.describers.get(tracker, "sentence")
+
+
+def asked_model(tracker):
+    """Folder of the language model that a tracker asks, if it does."""
+    if tracker == "r1track":
+        return R1TRACK
+    asks = tracker == "reasoningtrack" or describer(tracker) == "model"
+    return MERGED if asks else None
 
 
 def only(module, *parts):
@@ -21,7 +41,14 @@ def only(module, *parts):
         "/trackers/reasoningtrack",
         "/trackers/r1track",
     ]
-    optional += ["/serve/", "/checkpoints.py", "/convert.py", "/crops.py", "/texts.py"]
+    optional += [
+        "/serve/",
+        "/describers.py",
+        "/checkpoints.py",
+        "/convert.py",
+        "/crops.py",
+        "/texts.py",
+    ]
     return fingerprint(
         [
             f
@@ -38,7 +65,7 @@ PLAIN = (
     "/texts.py",
     "/networks/__init__",
 )
-DUTRACK = (*PLAIN, "/networks/dutrack", "/trackers/dutrack")
+DUTRACK = (*PLAIN, "/describers.py", "/networks/dutrack", "/trackers/dutrack")
 
 
 def tracker_code(wildcards):
@@ -47,20 +74,23 @@ def tracker_code(wildcards):
         return only("track.run")
     if wildcards.tracker.startswith("seqtrack"):
         return only("track.run", *PLAIN, "/networks/seqtrack", "/trackers/seqtrack")
-    asks = (
-        ("/serve/", "/trackers/reasoningtrack")
-        if wildcards.tracker == "reasoningtrack"
-        else ()
+    if wildcards.tracker == "r1track":
+        return only("track.run", "/trackers/r1track", "/crops.py", "/serve/")
+    asks = ("/serve/",) if asked_model(wildcards.tracker) else ()
+    asks += (
+        ("/trackers/reasoningtrack",) if wildcards.tracker == "reasoningtrack" else ()
     )
     return only("track.run", *DUTRACK, *asks)
 
 
 def needs(wildcards):
-    """Manifests of the weights, and of the language model, that a tracker runs with."""
+    """Manifests of the weights, and of the language and captioning models, that a tracker runs with."""
     if wildcards.tracker in NETWORKS:
         yield f"results/{STUDY}/track/weights/{NETWORKS[wildcards.tracker]}.json"
-    if wildcards.tracker == "reasoningtrack":
-        yield f"results/{STUDY}/grpo/model.json"
+    if model := asked_model(wildcards.tracker):
+        yield f"{model}.json"
+    if describer(wildcards.tracker) == "blip":
+        yield f"{CAPTIONER}.json"
 
 
 def flags(wildcards):
@@ -71,15 +101,26 @@ def flags(wildcards):
             "--weights",
             f"results/{STUDY}/track/weights/{NETWORKS[wildcards.tracker]}",
         ]
+    if model := asked_model(wildcards.tracker):
+        said += ["--server-model", model, "--server-parameters", parameters("serve")]
     if wildcards.tracker == "reasoningtrack":
-        said += [
-            "--server-model",
-            f"results/{STUDY}/grpo/model",
-            "--server-parameters",
-            parameters("serve"),
-        ]
         said += ["--reasoning-parameters", parameters("track.reasoning")]
+    if wildcards.tracker == "r1track":
+        said += ["--r1track-parameters", parameters("track.r1track")]
+    if describer(wildcards.tracker) != "sentence":
+        said += ["--describer", describer(wildcards.tracker)]
+    if describer(wildcards.tracker) == "blip":
+        said += ["--captioner", CAPTIONER]
     return said
+
+
+def memory(wildcards):
+    """Megabytes of a job: in the full study some 200 for each open sequence (frames ahead, crops remembered), and a server's."""
+    asks = bool(asked_model(wildcards.tracker))
+    if STUDY == "mini":
+        return 6000 if asks else 2000
+    flying = PARAMS.serve.questions.in_flight if asks else 0
+    return 200 * (PARAMS.track.run.batch + flying) + (24000 if asks else 8000)
 
 
 rule train_tracker:
@@ -119,7 +160,11 @@ rule fetch_checkpoint:
     benchmark:
         "benchmarks/{study}/fetch_checkpoint/{source}.tsv"
     wildcard_constraints:
-        source="|".join([*PARAMS.track.checkpoints.values(), PARAMS.track.vocabulary]),
+        source="|".join(
+            [*PARAMS.track.checkpoints.values()]
+            + [PARAMS.track.vocabulary, PARAMS.track.captioner]
+            + [PARAMS.track.r1track.model] * bool(PARAMS.track.r1track.model)
+        ),
     threads: 1
     resources:
         mem_mb=1000,
@@ -196,9 +241,9 @@ rule run_tracker:
     wildcard_constraints:
         tracker="|".join(PARAMS.track.trackers),
         shard=r"\d+",
-    threads: 1
+    threads: 1 if STUDY == "mini" else PARAMS.track.run.readers
     resources:
-        mem_mb=lambda wildcards: 6000 if wildcards.tracker == "reasoningtrack" else 2000,
+        mem_mb=memory,
         runtime=60 if STUDY == "mini" else 1440,
         gpu=gpus(),
     params:

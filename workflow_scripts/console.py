@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 LINE_EVERY_SECONDS = 10.0  # in a log file a bar would be noise: one line now and then instead
@@ -43,15 +43,22 @@ def _bar(items: Iterable[Item], description: str, total: int | None) -> Iterator
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> str:
+            speed = task.finished_speed or task.speed
+            return f"{speed:.3g}/s" if speed else ""
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )

@@ -120,7 +120,7 @@ def _is_one_run(names: Series[str]) -> bool:
     """Whether names of one length are one run: the common case, decided without making each name again."""
     before, digits, after = _parts(names[0])
     raw, length = "".join(names).encode(), len(names[0])
-    if not 0 < len(digits) < 19 or len(raw) != len(names) * length or any(len(name) != length for name in names):
+    if not 0 < len(digits) < 19 or len(raw) != len(names) * length or set(map(len, names)) != {length}:
         return False
     table = np.frombuffer(raw, dtype=np.uint8).reshape(len(names), length)
     start, stop = len(before), length - len(after)

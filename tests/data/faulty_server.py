@@ -71,6 +71,10 @@ class Server:
             def log_message(self, *_: object) -> None:
                 pass
 
+            def setup(self) -> None:
+                super().setup()
+                self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)  # what is counted as sent has left
+
             def do_GET(self) -> None:
                 try:
                     outer.answer(self)

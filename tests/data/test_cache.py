@@ -55,13 +55,17 @@ def outcome(name: str, root: Path) -> object:
 
 
 def altered(root: Path) -> Iterator[str]:
-    """Change the dataset in one way after the other, and put it back as it was each time."""
+    """Change the dataset in one way after the other, and put it back each time; an empty name after what may be kept."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
     pictures = {path.parent: path for path in files if path.suffix in (".jpg", ".png")}
     for path in [path for path in files if path.suffix not in (".jpg", ".png")] + list(pictures.values()):
         before = path.read_bytes()
         path.unlink()
         yield f"{path} gone"
+        os.utime(path.parent, (LONG_AGO, LONG_AGO))
+        yield ""
+        path.write_bytes(before)
+        yield f"{path} back"
         if path.suffix not in (".jpg", ".png", ".xlsx"):
             path.write_bytes(before.replace(b"1", b"2").replace(b"a", b"e"))
             yield f"{path} other"

@@ -1,5 +1,7 @@
 """Every layout's quirks, each on a small tree of that layout."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from trees import STARTS, TREES, images, lasot, names, numbered, read, rows, table, tnllt, write
@@ -157,6 +159,11 @@ def test_flags_are_read_on_one_line_or_one_a_line(tmp_path, text):
     assert common.read_flags(tmp_path / "flags.txt").tolist() == [0, 1, 0]
 
 
+def test_images_are_told_from_other_files_whatever_the_case_of_their_endings(tmp_path):
+    images(tmp_path, ["2.JPG", "1.png", "10.Jpeg", "3.bmp", "Thumbs.db", ".4.jpg", "list.txt"])
+    assert common.frames(tmp_path).names() == ["1.png", "2.JPG", "3.bmp", "10.Jpeg"]
+
+
 def test_otb99_starts_where_the_annotation_does(tmp_path):
     TREES["otb99"](tmp_path)
     found = read("otb99", tmp_path)
@@ -249,8 +256,12 @@ def test_a_damaged_table_or_list_of_mgit_is_refused(tmp_path):
     told.unlink()
     assert read("mgit", tmp_path)["002"].sentence == ""
     write(tmp_path / "mgit.json", '{"tiny": {"train": ["002", "999"]}}')
-    with pytest.raises(BadInput, match=r"mgit\.json names 999 \(train\)"):
+    with pytest.raises(BadInput, match=r"mgit\.json, line 1 names 999 \(train\)"):
         read("mgit", tmp_path)
+    for text in ("[]", '{"tiny": ["001"]}', '{"full": {}}'):
+        write(tmp_path / "mgit.json", text)
+        with pytest.raises(BadInput, match=r"mgit\.json, line 1: no lists of sequences under 'tiny'"):
+            read("mgit", tmp_path)
 
 
 def test_vasttrack_splits_names_at_the_last_dash_and_takes_underscores_for_blanks(tmp_path):
@@ -285,6 +296,7 @@ def test_every_benchmark_has_a_layout_registered_sources_and_a_tree_that_is_read
     assert benchmark.layout in layouts.NAMES
     known = register.load()
     assert benchmark.sources and all(source in known for source in benchmark.sources)
+    assert f"`{name}`" in (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
     TREES[name](tmp_path)
     for s in read(name, tmp_path).values():
         assert len(s.boxes) == len(s.present) and s.present[0] and all(frame.is_file() for frame in s.frames)

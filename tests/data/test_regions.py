@@ -34,6 +34,21 @@ def test_a_masks_box_is_the_one_that_numpy_finds(mask, left):
     assert box == (left + xs.min(), 20 + ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1)
 
 
+@pytest.mark.parametrize(
+    ("region", "box"),
+    [
+        ("m5,7,3,2,2,2,2", (5, 7, 3, 2)),  # one run over the end of a row: both sides
+        ("m5,7,3,2,0,6", (5, 7, 3, 2)),
+        ("m5,7,3,2,4,1", (6, 8, 1, 1)),  # the last zeros may lack
+        ("m5,7,3,2,1,1,0,1", (6, 7, 2, 1)),  # a long run split by an empty one
+        ("1,2,3,4", (1, 2, 3, 4)),
+        ("4,1,1,5,2,0", (1, 0, 3, 5)),
+    ],
+)
+def test_a_regions_box_is_the_one_that_encloses_it(region, box):
+    assert vot.enclosing_box(region) == box
+
+
 @given(st.lists(st.tuples(st.floats(-50, 500), st.floats(-50, 500)), min_size=3, max_size=8))
 def test_a_polygons_box_encloses_its_corners_and_no_more(corners):
     x, y, width, height = vot.enclosing_box(",".join(f"{v!r}" for corner in corners for v in corner))

@@ -62,7 +62,7 @@ def test_the_slurm_command_plans_the_full_study(clone):
 
 
 def test_both_studies_have_the_same_shape(mini, full):
-    """Sizes and engines differ; what only one study has is where its raw material comes from."""
+    """Sizes and engines differ; what only one study has is where its raw material comes from, and whom it is sent to."""
     only_mini = {rule for rule in mini if rule not in full}
     only_full = {rule for rule in full if rule not in mini}
     assert only_mini <= {"render_archive", "train_tracker", "probe_language"}, only_mini
@@ -74,7 +74,7 @@ def test_both_studies_have_the_same_shape(mini, full):
         "import_published",
         "fetch_easyr1",
     }
-    assert only_full <= {*fetched, "export_sft"}, only_full
+    assert only_full <= {*fetched, "export_sft", "pack_submission"}, only_full
 
 
 def test_every_stage_of_the_study_is_planned(mini):

@@ -1,10 +1,12 @@
 """Outputs are whole or absent, and bad input is one sentence."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,10 @@ def test_bad_input_ends_a_command_with_one_sentence_and_status_1(capsys):
 
 def test_progress_yields_everything_in_order():
     assert list(console.progress(range(5), "counting")) == [0, 1, 2, 3, 4]
+
+
+def test_the_bar_of_a_terminal_shows_the_rate(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(console.progress((time.sleep(0.01) for _ in range(30)), "frames", 30)) == [None] * 30
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"30/30 +\d+(\.\d+)?/s", shown)

@@ -74,6 +74,22 @@ def test_r1track_with_thinking_is_paid_as_published(answer, length, overall, for
     assert got == pytest.approx([overall, form, giou, penalty], abs=1e-9)
 
 
+@pytest.mark.parametrize(("answer", "overall", "giou"), [*NO_THINK, ("[200,200,100,100]", 1.5, 1.0)])
+def test_r1tracks_own_rewards_are_all_reproduced_swapped_corners_included(answer, overall, giou):
+    scored = one(answer, preset="r1track-nothink-paper")
+    assert [scored["overall"], scored["published_giou"]] == pytest.approx([overall, giou], abs=1e-9)
+    if giou:  # what is a list of numbers earns the same inside the tags, and the form's share
+        thought = one(f"<think>x</think><answer>{answer}</answer>", preset="r1track-think-paper")
+        assert thought["overall"] == pytest.approx(overall + 0.05, abs=1e-9)
+
+
+@pytest.mark.parametrize(("answer", "length", "overall", "form", "giou", "penalty"), THINK)
+def test_r1tracks_own_rewards_with_thinking_are_reproduced(answer, length, overall, form, giou, penalty):
+    scored = one(answer, length=length, preset="r1track-think-paper")
+    got = [scored[name] for name in ("overall", "think_format", "published_giou", "length")]
+    assert got == pytest.approx([overall, form, giou, penalty], abs=1e-9)
+
+
 @pytest.mark.parametrize("corners", ["[200,200,100,100]", "[200,100,100,200]", "[100,200,200,100]"])
 def test_swapped_corners_earn_nothing(corners):
     assert one(corners, preset="r1track-nothink")["overall"] == -1.0

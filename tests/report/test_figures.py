@@ -1,131 +1,194 @@
-"""Figures and tables: what was drawn, in which order, the same twice, and captions that say what was done."""
+"""Figures of a scored benchmark: what was drawn, in which order, the same twice, and captions that say what was done."""
 
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from workflow_scripts import files, params
+from workflow_scripts import boxes, params, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.report import Figures
-from workflow_scripts.report import figures, style, tables, training
+from workflow_scripts.report import attributes, compare, figures, scored, style, timeline
+from workflow_scripts.score import run
 
 ROOT = Path(__file__).parents[2]
-LOOK = Figures(formats=["svg"])
+SVG = Figures(formats=["svg"])
+FIGURES = (
+    "success",
+    "precision",
+    "norm_precision",
+    "attribute_radar",
+    "attribute_bars",
+    "intervals",
+    "pair",
+    "timeline",
+    "speed",
+)
+
+
+def draw(study: Path, output: Path, *more: str, **look) -> Path:
+    sources = [f"--scores={study / 'scores'}", f"--raw={study / 'raw'}", f"--index={study / 'index.npz'}"]
+    figures.main([*sources, f"--output={output}", "--parameters", json.dumps({"formats": ["svg"], **look}), *more])
+    return output
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.fixture(scope="module")
+def drawn(small, tmp_path_factory) -> Path:
+    return draw(small, tmp_path_factory.mktemp("drawn") / "figures", formats=["svg", "pdf", "png"])
 
 
 @pytest.fixture
-def scored(tmp_path: Path) -> Path:
-    """A scoring run's files for three trackers, and their collected results' summaries."""
-    thresholds = {"success": np.linspace(0, 1, 21), "px": np.arange(51.0), "norm": np.arange(51) / 100}
-    trackers, scores = ["low", "high", "middle"], [0.2, 0.8, 0.5]
-    arrays: dict[str, np.ndarray] = {"trackers": np.array(trackers)}
-    for array, key in (("success", "success"), ("precision_px", "px"), ("precision_norm", "norm")):
-        x = thresholds[key] / thresholds[key][-1]
-        curve = (1 - x) if array == "success" else x
-        arrays |= {f"thresholds_{key}": thresholds[key], f"ceiling_{array}": np.ones_like(x)}
-        arrays[f"mean_{array}"] = np.array([2 * s * curve / (1 + s) for s in scores])
-    folder = tmp_path / "scores"
-    folder.mkdir()
-    np.savez(folder / "curves.npz", **arrays)
-    lines = [f"{t},{s},{s},{s},9,9,9" for t, s in [*zip(trackers, scores, strict=True), ("ceiling", 0.95)]]
-    (folder / "overall.csv").write_text("tracker,PR,NPR,SR,n_seq_PR,n_seq_NPR,n_seq_SR\n" + "\n".join(lines) + "\n")
-    per = [
-        f"{a},{t},{s},{s},{s},{n}" for a, n in (("FM", 3), ("OV", 5), ("SV", 7)) for t, s in zip(trackers, scores, strict=True)
-    ]
-    (folder / "per_attribute.csv").write_text("attribute,tracker,PR,NPR,SR,n\n" + "\n".join(per) + "\n")
-    for tracker in trackers:
-        files.write_json(tmp_path / "raw" / tracker / "summary.json", {"frames": 100, "seconds": 4.0})
-    return tmp_path
+def copied(small, tmp_path) -> Path:
+    """A study that a test may break."""
+    shutil.copytree(small, tmp_path / "study")
+    return tmp_path / "study"
 
 
-def draw(scored: Path, output: str, *more: str) -> Path:
-    base = [f"--scores={scored / 'scores'}", f"--raw={scored / 'raw'}", f"--output={scored / output}"]
-    figures.main([*base, "--parameters", '{"formats": ["svg", "png"]}', *more])
-    return scored / output
+def test_every_figure_comes_in_every_format_with_its_data_beside_it(drawn):
+    for name in FIGURES:
+        for kind in ("svg", "pdf", "png"):
+            assert (drawn / f"{name}.{kind}").stat().st_size > 1000, name
+    data = {p.stem for p in drawn.glob("*.csv")}
+    assert data == {"success", "precision", "norm_precision", "attributes", "intervals", "pair", "timeline", "speed"}
 
 
-def test_legends_are_sorted_by_score_and_show_the_ceiling(scored):
-    text = (draw(scored, "out") / "success.svg").read_text()
-    labels = re.findall(r">((?:high|middle|low|perfect tracker) \[[\d.]+\])<", text)
-    assert labels == ["high [80.0]", "middle [50.0]", "low [20.0]", "perfect tracker [95.0]"]
+def test_legends_are_sorted_by_their_own_score_and_show_the_ceiling(small, drawn):
+    overall = {r["tracker"]: r for r in rows(small / "scores/overall.csv")}
+    for name, column in (("success", "SR"), ("precision", "PR"), ("norm_precision", "NPR")):
+        labels = re.findall(r">([\w ]+) \[([\d.]+)\]<", (drawn / f"{name}.svg").read_text())
+        values = [float(value) for _, value in labels[:-1]]
+        assert len(values) == 3 and values == sorted(values, reverse=True)
+        assert labels[-1] == ("perfect tracker", f"{100 * float(overall['ceiling'][column]):.1f}")
+        assert values == [round(100 * float(overall[tracker][column]), 1) for tracker, _ in labels[:-1]]
 
 
-def test_every_figure_has_its_data_beside_it(scored):
-    folder = draw(scored, "out")
-    for name in ("success", "precision", "norm_precision", "attribute_radar", "attribute_dots", "speed"):
-        assert (folder / f"{name}.svg").stat().st_size > 1000 and (folder / f"{name}.png").stat().st_size > 1000
-    with (folder / "success.csv").open() as handle:
-        drawn = list(csv.DictReader(handle))
-    assert len(drawn) == 21
-    assert drawn[0] == {"threshold": "0", "high": "0.888889", "middle": "0.666667", "low": "0.333333", "ceiling": "1"}
-    assert (folder / "speed.csv").read_text().splitlines()[1] == "high,25,80"
+def test_a_curves_data_are_the_scorers_means(small, drawn):
+    with np.load(small / "scores/curves.npz") as curves:
+        for line, threshold, means in zip(
+            rows(drawn / "success.csv"), curves["thresholds_success"], curves["mean_success"].T, strict=True
+        ):
+            assert float(line["threshold"]) == pytest.approx(threshold, abs=1e-6)
+            for tracker, mean in zip(curves["trackers"], means, strict=True):
+                assert float(line[str(tracker)]) == pytest.approx(mean, rel=1e-5)
 
 
-def test_the_same_data_give_the_same_bytes(scored):
-    one, other = draw(scored, "one"), draw(scored, "other")
-    for path in sorted(one.iterdir()):
+def test_the_same_data_give_the_same_bytes(small, drawn, tmp_path):
+    other = draw(small, tmp_path / "other", formats=["svg", "pdf", "png"])
+    for path in sorted(drawn.iterdir()):
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
 
 
-def test_published_results_have_no_speed_of_this_machine(scored):
-    folder = draw(scored, "out", "--published", "high")
-    assert "high" not in (folder / "speed.csv").read_text()
+def test_published_results_have_no_speed_of_this_machine(small, tmp_path):
+    found = scored.read(small / "scores")
+    known = figures.speeds(small / "raw", found.trackers, ["high"])
+    assert set(known) == {"middle", "low"}
+    figures.plot_speed(found, known, tmp_path, SVG)
+    assert [r["tracker"] for r in rows(tmp_path / "speed.csv")] == ["middle", "low"]
 
 
-def test_25_trackers_are_told_apart():
-    lines = {(style.line_style(r)["color"], style.line_style(r)["linestyle"]) for r in range(25)}
-    markers = {(style.marker_style(r)["color"], style.marker_style(r)["marker"]) for r in range(25)}
-    assert len(lines) == len(markers) == 25
+def test_bars_mark_what_prints_best_and_second_alike():
+    with style.figure(Figures()) as (_, axes):
+        attributes._bars(axes, [50.04, 49.96, float("nan"), 50.0, 20.0], 50.04)
+        colours = [patch.get_facecolor() for patch in axes.patches]
+        best, second, other = (style.mpl.colors.to_rgba(c) for c in (attributes.BEST, attributes.SECOND, attributes.OTHER))
+        assert colours == [best, best, other, best, second]
+        assert [text.get_text() for text in axes.texts] == ["50.0", "50.0", "nan", "50.0", "20.0"]
 
 
-def test_no_attribute_with_two_sequences_still_gives_a_figure(scored):
-    (scored / "scores/per_attribute.csv").write_text("attribute,tracker,PR,NPR,SR,n\n")
-    assert "no attribute has two sequences" in (draw(scored, "out") / "attribute_radar.svg").read_text()
+def test_the_pair_is_the_best_two_or_those_asked_for(small, drawn, tmp_path):
+    per_sequence = {(r["tracker"], r["sequence"]): float(r["success"]) for r in rows(small / "scores/per_sequence.csv")}
+    best = scored.read(small / "scores").trackers
+    assert list(rows(drawn / "pair.csv")[0]) == ["sequence", best[1], best[0]]
+    compare.plot_pair(scored.read(small / "scores"), tmp_path, Figures(formats=["svg"], pair=["low", "high"]))
+    found = rows(tmp_path / "pair.csv")
+    assert list(found[0]) == ["sequence", "high", "low"] and len(found) == 6
+    for row in found:
+        assert float(row["low"]) == pytest.approx(100 * per_sequence["low", row["sequence"]], rel=1e-5)
+    with pytest.raises(BadInput, match=r"pair names nobody, which has no scores here; there are high, middle, low"):
+        compare.plot_pair(scored.read(small / "scores"), tmp_path, Figures(formats=["svg"], pair=["nobody", "high"]))
+    with pytest.raises(BadInput, match="name two different trackers, or none"):
+        draw(small, tmp_path / "no", pair=["high", "high"])
+    assert not (tmp_path / "no").exists()
 
 
-def test_missing_or_broken_scores_end_with_a_sentence(scored):
-    (scored / "scores/curves.npz").write_bytes(b"no archive")
+def test_the_timeline_shows_the_overlap_of_every_frame_and_the_targets_absence(small, drawn):
+    known = {s.name: s for s in sequences.read_index(small / "index.npz")}
+    found = rows(drawn / "timeline.csv")
+    shown = list(dict.fromkeys(r["sequence"] for r in found))
+    spread = scored.read(small / "scores").per_sequence
+    by_spread = sorted(known, key=lambda n: -np.std([of[n] for of in spread.values()]))
+    assert shown == by_spread[:3]  # the sequences on which trackers differ most
+    for name in shown:
+        s, values = known[name], [float(r["overlap"]) for r in found if r["sequence"] == name and r["tracker"] == "low"]
+        written = np.loadtxt(small / f"raw/low/{name}.txt", delimiter=",")
+        expected = np.where(s.present, boxes.intersection_over_union(written, s.boxes), np.nan)
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
+def test_a_long_sequence_is_shown_by_means_of_neighbouring_frames():
+    overlap = np.tile(np.repeat([1.0, 0.5, np.nan, 0.0], 1500), (2, 1))
+    shown = timeline._columns(overlap)
+    assert shown.shape == (2, timeline.COLUMNS)
+    np.testing.assert_array_equal(shown[0], np.repeat([1.0, 0.5, np.nan, 0.0], timeline.COLUMNS // 4))
+    overlap[0, 3:5] = np.nan
+    assert timeline._columns(overlap)[0, 0] == 1.0  # an absent frame does not count
+
+
+def test_boxes_in_any_form_are_drawn_and_what_cannot_be_read_is_lost(tmp_path):
+    (tmp_path / "a.txt").write_text("1\t2\t3\t4\n1;2;3;4\nnone\n1,2,3\n\n1 2 3 4\n")
+    expected = [[1, 2, 3, 4], [1, 2, 3, 4], [np.nan] * 4, [np.nan] * 4, [1, 2, 3, 4], [np.nan] * 4]
+    np.testing.assert_array_equal(timeline.read_boxes(tmp_path / "a.txt", 6), expected)
+    assert np.isnan(timeline.read_boxes(tmp_path / "b.txt", 2)).all()
+    assert (timeline.overlap(np.full((2, 4), np.nan), np.ones((2, 4))) == 0).all()
+
+
+def test_a_protocol_with_other_numbers_is_drawn_with_its_own(small, tmp_path):
+    arguments = ["--protocol=got10k", f"--index={small / 'index.npz'}", "--split=test", f"--results={small / 'raw'}"]
+    study = tmp_path / "study"
+    shutil.copytree(small / "raw", study / "raw")
+    shutil.copyfile(small / "index.npz", study / "index.npz")
+    run.main([*arguments, "--image-size=320x240", '--parameters={"samples": 20}', f"--output={study / 'scores'}"])
+    folder = draw(study, tmp_path / "out")
+    assert "AO in brackets" in (folder / "success.svg").read_text()
+    assert "mean of the curve in brackets" in (folder / "precision.svg").read_text()
+    assert list(rows(folder / "speed.csv")[0]) == ["tracker", "fps", "AO"]
+
+
+def test_no_attribute_with_two_sequences_still_gives_figures(small, tmp_path):
+    (tmp_path / "per_attribute.csv").write_text("attribute,tracker,PR,NPR,SR,n\n")
+    by, found = attributes.read(tmp_path / "per_attribute.csv", "SR"), scored.read(small / "scores")
+    attributes.plot_radar(by, found, tmp_path, SVG)
+    attributes.plot_bars(by, found, tmp_path, SVG)
+    for name in ("attribute_radar", "attribute_bars"):
+        assert "no attribute has two sequences" in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_one_tracker_alone_is_drawn(copied, tmp_path):
+    arguments = ["--protocol=tnllt", f"--index={copied / 'index.npz'}", "--split=test", f"--results={copied / 'raw'}"]
+    run.main([*arguments, "--trackers=low", '--parameters={"samples": 20}', f"--output={copied / 'scores'}"])
+    assert len(list(draw(copied, tmp_path / "out").glob("*.svg"))) == len(FIGURES)
+
+
+def test_missing_or_broken_scores_end_with_a_sentence(copied, tmp_path):
+    (copied / "scores/curves.npz").write_bytes(b"no archive")
     with pytest.raises(BadInput, match=r"curves\.npz cannot be read"):
-        draw(scored, "out")
-    (scored / "scores/overall.csv").unlink()
+        draw(copied, tmp_path / "out")
+    (copied / "scores/overall.csv").unlink()
     with pytest.raises(BadInput, match=r"overall\.csv does not exist"):
-        draw(scored, "out")
-    assert not (scored / "out").exists()
-
-
-def test_training_curves_draw_every_log_given(tmp_path):
-    for name in ("clean", "noised"):
-        (tmp_path / f"{name}.csv").write_text("step,loss\n" + "".join(f"{i},{1 / (i + 1)}\n" for i in range(80)))
-    (tmp_path / "reward.csv").write_text("step,reward,running\n1,0.5,0.5\n2,0.75,0.6\n")
-    arguments = [f"--grpo={tmp_path / 'reward.csv'}", f"--output={tmp_path / 'out'}", "--parameters", '{"formats": ["svg"]}']
-    training.main(["--sft", f"clean={tmp_path / 'clean.csv'}", f"noised={tmp_path / 'noised.csv'}", *arguments])
-    assert (tmp_path / "out/sft_loss.csv").read_text().startswith("step,clean,noised\n0,1,1\n1,0.5,0.5\n")
-    assert (tmp_path / "out/grpo_reward.csv").read_text() == "step,reward\n1,0.5\n2,0.75\n"
-    assert (tmp_path / "out/tracker_loss.svg").exists()
-    (tmp_path / "reward.csv").write_text("step,other\n1,2\n")
-    with pytest.raises(BadInput, match=r"reward\.csv has no columns step and reward"):
-        training.main(arguments)
-
-
-def test_the_running_mean_looks_back_only():
-    values = np.arange(6.0)
-    np.testing.assert_allclose(training.running_mean(values, 3), [0, 0.5, 1, 2, 3, 4])
-
-
-def test_paper_tables_mark_the_best_bold_and_the_second_underlined(tmp_path):
-    (tmp_path / "table.csv").write_text(
-        "tracker,source,SR,PR,NPR,frames per second\n"
-        "our_one,run here,60.001,70.0,80.0,12.3\nother,published,60.002,65.0,81.0,\nthird,run here,50.0,60.0,70.0,9\n"
-    )
-    tables.main([f"--table={tmp_path / 'table.csv'}", f"--output={tmp_path / 'out'}"])
-    latex = (tmp_path / "out/table.tex").read_text().splitlines()
-    assert latex[4] == r"our\_one & \textbf{60.00} & \textbf{70.00} & \underline{80.00} & 12.3 \\"
-    assert latex[5] == r"other (published) & \textbf{60.00} & \underline{65.00} & \textbf{81.00} & -- \\"
-    assert "| third | <u>50.00</u> | 60.00 | 70.00 | 9.0 |" in (tmp_path / "out/table.md").read_text()
+        draw(copied, tmp_path / "out")
+    (copied / "scores/protocol.json").unlink()
+    with pytest.raises(BadInput, match=r"protocol\.json does not exist"):
+        draw(copied, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_needs_the_svg():
@@ -138,3 +201,9 @@ def test_every_caption_that_a_rule_names_exists_and_is_used():
     named = set(re.findall(r'"(?:\.\./)?report/(\w+\.rst)"', text))
     named |= {f"{caption}.rst" for caption in re.findall(r'shown\("[^"]+", "(\w+)"', text)}
     assert named == {p.name for p in (ROOT / "report").glob("*.rst")}
+
+
+def test_every_figure_is_an_output_of_its_rule():
+    text = (ROOT / "rules/report.smk").read_text()
+    for name in FIGURES:
+        assert f'"{{benchmark}}/{name}"' in text, name

@@ -1,11 +1,16 @@
-"""Recorded runs of the toolkits, unpacked once a session."""
+"""Recorded runs of the toolkits, unpacked once a session; the two engines that must give their numbers."""
 
 import lzma
+import shutil
 import tarfile
 from collections.abc import Iterator
+from ctypes import CDLL
 from pathlib import Path
 
 import pytest
+
+from workflow_scripts import in_env
+from workflow_scripts.score import scanner
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -23,6 +28,27 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("TRACKGRAPH_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def compiled(own_cache: Path) -> CDLL:
+    """The compiled scanner, on every machine: where there is no C compiler, by that of envs/compiler.lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        if shutil.which("cc") is None:
+            patch.setenv("CC", f"{in_env.ensure('compiler') / 'bin' / 'python'} -m ziglang cc")
+            patch.setenv("ZIG_GLOBAL_CACHE_DIR", str(own_cache / "zig"))
+        scanner.library.cache_clear()
+        library = scanner.library()
+    assert library is not None
+    return library
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled"])
+def engine(request: pytest.FixtureRequest, compiled: CDLL) -> Iterator[str]:
+    """Each of the two engines in turn, whatever this machine would choose."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanner, "library", lambda: compiled if request.param == "compiled" else None)
+        yield request.param
 
 
 @pytest.fixture(scope="session")

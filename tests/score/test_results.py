@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score import results
+from workflow_scripts.score import annotations, protocols, results
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 BOXES = [[45.0, 43.0, 22.0, 29.0], [7.5, -31.25, 18.0, 32.0], [1e3, 0.125, 27.0, 37.0]]
 
@@ -67,8 +69,13 @@ def test_nan_infinity_and_short_rows_are_kept_as_the_toolkits_read_them(tmp_path
         ("1,2,3,4\n1,2,oops,4\n", "line 2: 'oops' is not a number"),
         ("1,2,3,4\n1,2,3,4,5\n", "line 2: 5 columns"),
         ("1,2,3,4\n1,2,3,4\n", "line 2: ends here, but the sequence has 3 frames"),
+        ("1,2,3\n1,2\n1,2,3\n", "line 1: no line has four numbers"),
+        ("\n1,2,3,4\n1,2,3,4\n1,2,3,4e\n", "line 4: '4e' is not a number"),
+        ("1,2,3,4\n1,2,3,4 # lost\n", "line 2: '#' is not a number"),
+        ("1,2,3,4\r\n1 2 3,x\r\n", "line 2: 'x' is not a number"),
         ("", "is empty"),
         (" \n\n", "is empty"),
+        ("\ufeff\n,,\n", "is empty"),
     ],
 )
 def test_what_would_stop_the_toolkit_is_refused_with_file_and_line(tmp_path, text, said):
@@ -93,6 +100,44 @@ def test_lenient_counts_what_cannot_be_read_as_missed_and_says_so(tmp_path):
     assert len(found.problems) == 6
 
 
+def test_what_the_toolkits_fill_in_silently_is_filled_in_and_told(tmp_path):
+    path = write(tmp_path, "1,2,3,4\n5,,7,8\n9,10\n11,12,13\n")
+    found = results.read_sequence([path], 4)
+    np.testing.assert_array_equal(found.planes[:, 0].T, [[1, 2, 3, 4], [5, 0, 7, 8], [9, 10, 0, 0], [11, 12, 13, 0]])
+    assert found.problems == [
+        f"{path}, line 2: fewer than four numbers, filled with 0 as the toolkits do. (2 more such lines.)"
+    ]
+    assert not found.plain.any() and not found.missed.any()
+
+
+BAD = {
+    "empty": "",
+    "words": "lost\n" * 3,
+    "header": "x,y,w,h\n" + lines(","),
+    "short": "1,2,3,4\n",
+    "long": lines(",") * 4,
+    "narrow": "1,2,3\n" * 3,
+    "wide": "1,2,3,4,5\n" * 3,
+    "no number": "nan,nan,nan,nan\n" * 3,
+    "another delimiter": lines(";"),
+    "two delimiters": "1,2;3,4\n" * 3,
+    "no numbers of Arrow's": "+1,+2,+3,+4\n" * 3,
+    "many digits": "0.30000000000000000000000000001,1,2,3\n" * 3,
+    "line break inside": "1,2\n3,4,5,6\n7,8,9,10,11,12\n",
+    "zero bytes": "1,2,3,4\n\0\n1,2,3,4\n",
+    "binary": "\x89PNG\r\n\x1a\n",
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+def test_one_trackers_bad_file_never_changes_what_is_read_of_another(tmp_path, bad):
+    good = [write(tmp_path, lines(s), f"good{i}.txt") for i, s in enumerate((",", "\t", " "))]
+    alone = results.read_sequence(good, 3)
+    beside = results.read_sequence([good[0], write(tmp_path, bad, "bad.txt"), *good[1:]], 3, lenient=True)
+    np.testing.assert_array_equal(beside.planes[:, [0, 2, 3]], alone.planes)
+    assert not beside.missed[[0, 2, 3]].any() and beside.plain[[0, 2, 3]].all()
+
+
 def test_octave_reads_a_header_as_a_row_of_zeros_and_shifts_every_frame(tmp_path):
     path = write(tmp_path, "x,y,w,h\n" + lines(","))
     boxes = results.read_boxes(path, dialect="octave").boxes
@@ -102,8 +147,19 @@ def test_octave_reads_a_header_as_a_row_of_zeros_and_shifts_every_frame(tmp_path
 def test_flags_read_one_a_line_or_in_a_row(tmp_path):
     for text in ("0\n1\n1\n0\n", "0,1,1,0", "0 1 1 0\n", "0\r\n1\r\n1\r\n0", "0.0\n1.0\n1\n0\n"):
         assert list(results.read_flags(write(tmp_path, text))) == [0, 1, 1, 0]
-    with pytest.raises(BadInput, match="not a number"):
+    for text in ("\ufeff0\n1\n", "0;1;", "\n0\n\n1\n\n", "0\r1\r"):
+        assert list(results.read_flags(write(tmp_path, text))) == [0, 1]
+    with pytest.raises(BadInput, match=r"seq\.txt, line 2: 'yes' is not a number"):
         results.read_flags(write(tmp_path, "0\nyes\n"))
+
+
+def test_ground_truth_without_a_box_or_with_a_bad_line_is_refused_by_name(tmp_path):
+    (tmp_path / "annos").mkdir()
+    for text, said in (("\n", "holds no box"), ("1,2,3,4\nx,2,3,4\n", "line 2: 'x' is not a number; write four numbers.")):
+        write(tmp_path / "annos", text)
+        with pytest.raises(BadInput, match=r"seq\.txt") as refused:
+            annotations.from_toolkit(tmp_path, protocols.get("otb"))
+        assert said in str(refused.value)
 
 
 number = st.one_of(
@@ -122,7 +178,7 @@ def as_float(text: str) -> float | None:
         return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(number, number, number, number), min_size=1, max_size=8), separator=st.sampled_from(",\t ;"))
 def test_a_number_is_read_as_float_reads_it_or_refused(tmp_path_factory, rows, separator):
     path = write(tmp_path_factory.getbasetemp(), "".join(separator.join(row) + "\n" for row in rows), "fuzz.txt")
@@ -138,8 +194,11 @@ def test_a_number_is_read_as_float_reads_it_or_refused(tmp_path_factory, rows, s
     assert (np.signbit(read) == np.signbit(np.array(expected)))[~np.isnan(read)].all()
 
 
-@settings(max_examples=200, deadline=None)
-@given(raw=st.one_of(st.binary(max_size=200), st.text(alphabet="0123456789.,;eE+- \t\r\nnaif", max_size=200).map(str.encode)))
+anything = st.one_of(st.binary(max_size=200), st.text(alphabet="0123456789.,;eE+- \t\r\nnaif", max_size=200).map(str.encode))
+
+
+@settings(max_examples=150, deadline=None)
+@given(raw=anything)
 def test_any_bytes_are_read_or_refused_with_a_sentence(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(raw)
@@ -147,7 +206,29 @@ def test_any_bytes_are_read_or_refused_with_a_sentence(tmp_path_factory, raw):
         try:
             boxes = results.read_boxes(path, lenient=lenient).boxes
         except BadInput as refused:
-            assert "any.txt" in str(refused) and not lenient
+            assert "any.txt, line " in str(refused) and not lenient
         else:
             slow = results.parse_boxes(raw, path, lenient=lenient).boxes
             np.testing.assert_array_equal(boxes, slow)
+
+
+@settings(max_examples=150, deadline=None)
+@given(raws=st.lists(anything, min_size=1, max_size=4), frames=st.integers(1, 6))
+def test_files_of_anything_are_brought_to_the_sequences_length_or_refused_by_name(tmp_path_factory, raws, frames):
+    paths = [tmp_path_factory.getbasetemp() / f"any{k}.txt" for k in range(len(raws))]
+    for path, raw in zip(paths, raws, strict=True):
+        path.write_bytes(raw)
+    found = results.read_sequence(paths, frames, lenient=True)
+    for k, (path, raw) in enumerate(zip(paths, raws, strict=True)):
+        file = results.parse_boxes(raw, path, lenient=True)
+        rows = min(len(file.boxes), frames)
+        np.testing.assert_array_equal(found.planes[:, k, :rows].T, file.boxes[:rows])
+        np.testing.assert_array_equal(found.missed[k], [*file.missed[:rows], *[True] * (frames - rows)])
+        assert np.isnan(found.planes[:, k, rows:]).all() and found.unreadable[k] == (not rows)
+        assert (found.missing[k], found.extra[k]) == (frames - rows, max(0, len(file.boxes) - frames))
+    try:
+        strict = results.read_sequence(paths, frames)
+    except BadInput as refused:
+        assert any(path.name in str(refused) for path in paths)
+    else:
+        assert not strict.missed.any()

@@ -1,17 +1,14 @@
-"""Your own sequence, and the authors' published boxes."""
+"""Your own sequence: pictures and a box in, boxes, a trace and a video out."""
 
 import csv
 import subprocess
 import sys
-import tarfile
-import zipfile
 
 import numpy as np
 import pytest
 
 from workflow_scripts import files, images
-from workflow_scripts.console import BadInput
-from workflow_scripts.track import follow, published
+from workflow_scripts.track import follow
 
 
 def run(sequence, output, *more):
@@ -57,43 +54,3 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(draw, tmp_path, flags, mes
     assert done.returncode == 1
     assert message in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-def write_results(folder, chosen, separator):
-    for s in chosen:
-        path = folder / "results" / "DUTrack" / f"{s.name}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(separator.join(str(int(v)) for v in box) + "\n" for box in s.boxes))
-        path.with_name(f"{s.name}_time.txt").write_text("0.1\n")
-
-
-@pytest.mark.parametrize("form", ["folder", "zip", "tar"])
-def test_published_boxes_are_found_at_any_depth_and_in_any_form(draw, tmp_path, form):
-    chosen = [draw("a"), draw("b"), draw("missing")]
-    write_results(tmp_path / "x", chosen[:2], "\t" if form == "zip" else ",")
-    archive = tmp_path / "x"
-    if form == "zip":
-        archive = tmp_path / "x.zip"
-        with zipfile.ZipFile(archive, "w") as opened:
-            for path in (tmp_path / "x").rglob("*.txt"):
-                opened.write(path, path.relative_to(tmp_path))
-    elif form == "tar":
-        archive = tmp_path / "x.tar.gz"
-        with tarfile.open(archive, "w:gz") as opened:
-            opened.add(tmp_path / "x", "x")
-    report = published.import_results(archive, "dutrack", chosen, tmp_path / "raw")
-    assert report == {"sequences": 2, "missing": ["missing"], "other_length": {}}
-    assert files.read_json(tmp_path / "raw" / "completeness.json") == report
-    lines = (tmp_path / "raw" / "a.txt").read_text().splitlines()
-    assert [float(v) for v in lines[2].split(",")] == chosen[0].boxes[2].tolist()
-
-
-def test_a_published_file_that_is_no_box_file_is_named_with_its_line(draw, tmp_path):
-    sequence = draw("a")
-    write_results(tmp_path / "x", [sequence], ",")
-    (tmp_path / "x" / "results" / "DUTrack" / "a.txt").write_text("1,2,3,4\nnan here\n")
-    with pytest.raises(BadInput, match=r"a\.txt, line 2"):
-        published.import_results(tmp_path / "x", "DUTrack", [sequence], tmp_path / "raw")
-    with pytest.raises(BadInput, match="no folder SeqTrack; it has DUTrack"):
-        published.import_results(tmp_path / "x", "SeqTrack", [sequence], tmp_path / "raw")
-    assert not (tmp_path / "raw").exists()

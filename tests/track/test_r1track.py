@@ -3,17 +3,23 @@
 The recorded numbers are of the authors' own functions, on a 320 x 240 picture of noise of generator 3.
 """
 
+import base64
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow_scripts import images
+from workflow_scripts import images, sequences
 from workflow_scripts.asking import Question, Reply
 from workflow_scripts.boxes import intersection_over_union
 from workflow_scripts.console import BadInput
@@ -349,3 +355,93 @@ def test_load_tracker_names_the_remedy() -> None:
 def test_a_window_maps_any_box_there_and_back() -> None:
     window = Window(4.0, -7, 12, 160, 336 / 160)
     assert window.back(window.into(FIRST)) == pytest.approx(FIRST, abs=1e-12)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[dict]]]:
+    """A server whose model sees, and stammers on every fourth question until it is asked again. Its address, and the bodies."""
+    bodies: list[dict] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self, value: dict) -> None:
+            data = json.dumps(value).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def do_GET(self) -> None:
+            self.reply({"data": [{"id": "seeing"}]})
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            pictures = []
+            for part in body["messages"][-1]["content"]:
+                if part["type"] == "image_url":
+                    data = np.frombuffer(base64.b64decode(part["image_url"]["url"].split(",")[1]), np.uint8)
+                    pictures.append(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+            bodies.append(body)
+            text = seeing([Question(tuple(pictures), {}, bool)])[0]
+            if len(bodies) % 4 == 0 and body["temperature"] == 0:
+                text = "it is there"
+            self.reply({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}", bodies
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def command(module: str, url: str, own: dict, *flags: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the track stage on the server at `url`."""
+    serve = {"engine": "url", "url": url, "name": "seeing", "pixels": {"min_pixels": 3136, "max_pixels": 16000}}
+    line = [sys.executable, "-m", f"workflow_scripts.track.{module}", "--tracker", "r1track", *flags]
+    line += ["--server-parameters", json.dumps(serve), "--r1track-parameters", json.dumps(own)]
+    return subprocess.run(line, capture_output=True, text=True)
+
+
+def test_a_shard_asks_again_what_is_no_box_and_fails_over_the_limit(index, server, tmp_path: Path) -> None:
+    url, bodies = server
+    output, manifest = tmp_path / "r1track" / "0", tmp_path / "r1track" / "0.json"
+    flags = ["--index", str(index), "--parameters", '{"batch": 2}', "--output", str(output), "--manifest", str(manifest)]
+    own = {"size": 112, "max_tokens": 40, "malformed_retries": 1}
+    done = command("run", url, own, *flags)
+    assert done.returncode == 0, done.stderr
+    chosen = sequences.read_index(index, split="test")
+    frames = sum(len(s) - 1 for s in chosen)
+    facts = json.loads(manifest.read_text())["facts"]
+    assert (facts["vlm_calls"], facts["fall_backs"]) == (frames, 0)
+    asked = [b for b in bodies if b["max_tokens"] == 40 and b["temperature"] == 0]
+    assert len(asked) == frames + 1  # and the first one, by which the server is known to answer
+    assert len(bodies) > len(asked)
+    traced = [json.loads(line) for line in (output / "answers.jsonl").read_text().splitlines()]
+    assert len(traced) == frames and sum(line["retries"] for line in traced) == len(bodies) - len(asked)
+    for s in chosen:
+        assert intersection_over_union(runner.read_boxes(output / f"{s.name}.txt"), s.boxes).mean() > 0.8
+
+    failed = command("run", url, {**own, "malformed_retries": 0}, *flags[:-3], str(tmp_path / "fails"))
+    assert failed.returncode == 1
+    assert "answers have not the form that was asked for, over the limit of 10%" in failed.stderr
+    assert not (tmp_path / "fails").exists()
+    lenient = {**own, "malformed_retries": 0, "fall_back_limit": 0.5}
+    assert command("run", url, lenient, *flags).returncode == 0
+    facts = json.loads(manifest.read_text())["facts"]
+    assert facts["vlm_calls"] == frames and 0 < facts["fall_backs"] < frames / 2
+
+
+def test_your_own_sequence_is_followed_from_its_sentence(draw, server, tmp_path: Path) -> None:
+    sequence = draw("mine", frames=8)
+    flags = ["--frames", str(sequence.frames[0].parent), "--output", str(tmp_path / "out"), "--video", "video.gif"]
+    own = {"size": 112, "malformed_retries": 2}
+    refused = command("follow", server[0], own, *flags)
+    assert refused.returncode == 1 and "r1track can do with --sentence alone" in refused.stderr
+    done = command("follow", server[0], own, *flags, "--sentence", sequence.sentence)
+    assert done.returncode == 0, done.stderr
+    found = runner.read_boxes(tmp_path / "out" / "boxes.txt")
+    assert intersection_over_union(found, sequence.boxes).min() > 0.7

@@ -10,13 +10,15 @@ python -m workflow_scripts.data.fetch --list [--json]
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from workflow_scripts import console, manifest, params
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import checksums, hubs, inbox, listing, places, record, register, transfer
+from workflow_scripts.data import checksums, hubs, inbox, register, transfer
 from workflow_scripts.params.data import Fetching
 
 
@@ -32,6 +34,11 @@ def expected(arguments: argparse.Namespace) -> checksums.Digest | None:
     return None
 
 
+def by_name(module: str) -> Any:
+    """A module of this stage that fetching does not need; so imported, its edit downloads nothing again."""
+    return importlib.import_module(f"workflow_scripts.data.{module}")
+
+
 def study_folder(arguments: argparse.Namespace) -> Path:
     """Where the rules of the current study put what they fetch."""
     return Path("data", arguments.study or str(params.read_tree("params.yaml").get("study")))
@@ -39,18 +46,19 @@ def study_folder(arguments: argparse.Namespace) -> Path:
 
 def show(arguments: argparse.Namespace) -> None:
     """Print the register with what is here."""
+    listing = by_name("listing")
     table = listing.rows(register.load(arguments.register_file), study_folder(arguments), arguments.inbox)
     print(json.dumps(table, indent=1, ensure_ascii=False)) if arguments.json else listing.show(table)
 
 
 def record_source(arguments: argparse.Namespace) -> None:
     """Record in the register what is here of a source."""
-    name, path = arguments.source, arguments.register_file
+    name, path, output, places = arguments.source, arguments.register_file, arguments.output, by_name("places")
     source = register.find(name, path)
-    found = [places.at(arguments.output, arguments.member)] if arguments.output else places.find(name, study_folder(arguments))
+    found = [places.at(output, arguments.member)] if output else places.find(name, study_folder(arguments))
     if not found or not found[0].path.exists():
         raise BadInput(f"nothing of {name} is here to be recorded: fetch it first, or say where it is with --output.")
-    told = record.record(name, source, found, path)
+    told = by_name("record").record(name, source, found, path)
     print("\n".join(told) or f"{path} knows all of {name} already, and it is what is here.")
 
 
@@ -72,16 +80,18 @@ def fetch_source(arguments: argparse.Namespace, settings: Fetching) -> dict[str,
 
 
 def bring(arguments: argparse.Namespace) -> None:
-    """Fetch or adopt what the flags name, and write its manifest."""
+    """Fetch or adopt what the flags name, and write its manifest: of a source always, it tells later what is here."""
     settings = params.section(arguments.parameters, "data.fetch", Fetching) if arguments.parameters else Fetching()
+    output, seal = arguments.output, arguments.manifest
     if arguments.url:
-        found = transfer.fetch(arguments.url, arguments.output, expected(arguments), settings=settings)
-        print(f"{arguments.output}: {arguments.output.stat().st_size} bytes, {found}")
+        found = transfer.fetch(arguments.url, output, expected(arguments), settings=settings)
+        print(f"{output}: {output.stat().st_size} bytes, {found}")
         facts = {"source": arguments.url}
     else:
         facts = fetch_source(arguments, settings)
-    if arguments.manifest:
-        manifest.write(arguments.manifest, [arguments.output], facts=facts)
+        seal = seal or output.with_name(output.name + ".json")
+    if seal:
+        manifest.write(seal, [output], facts=facts)
 
 
 def main() -> None:
@@ -106,7 +116,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="--list as JSON")
     parser.add_argument("--register-file", type=Path, default=register.PATH, help="the register")
     parser.add_argument("--parameters", help="JSON of the section data.fetch (default: built in)")
-    parser.add_argument("--manifest", type=Path, help="manifest to write last")
+    parser.add_argument("--manifest", type=Path, help="manifest to write last (of a source: <output>.json)")
     arguments = parser.parse_args()
     if arguments.list:
         show(arguments)

@@ -37,7 +37,7 @@ def fetch(
     inbox for `wait` seconds.
     """
     if already_there(source, output, member):
-        print(f"{output} is there already")
+        print(f"{output} is there already" + ("" if source.size else ", and the register knows nothing to check it by"))
         return {}
     if inbox.adopt(name, source, output, member, drop):
         return {}
@@ -184,6 +184,7 @@ def google_drive(mirror: GoogleDrive, source: Source, output: Path, settings: Fe
 
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
+    transfer.check_disk(partial, source.size or 0)
     manners = {"resume": True, "retries": settings.attempts - 1, "timeout": settings.timeout_seconds}
     try:
         if mirror.folder:

@@ -86,10 +86,10 @@ def watch(
                 return
             news = f"waiting for {spot} (Ctrl-C ends it; the same command looks again)"
         except BadInput as problem:
-            news = str(problem)
+            news = str(problem).partition(": ")[0]
         now = time.monotonic()
         if news != told or now - said >= LINE_EVERY_SECONDS:
-            held = f", {_state(spot)[1] / 1e6:.0f} MB so far" if spot.exists() else ""
+            held = f"; {_state(spot)[1] / 1e6:.1f} MB so far" if spot.exists() else ""
             print(news + held, file=sys.stderr, flush=True)
             said, told = now, news
         if now >= end:

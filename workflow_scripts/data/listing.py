@@ -16,12 +16,12 @@ def rows(sources: dict[str, Source], base: Path, drop: Path) -> list[dict[str, s
     return [
         {
             "source": name,
-            "what": source.what,
+            "here": state(name, source, base, drop),
             "size": _size(source.size),
             "hash": hash_state(source),
             "mirrors": ", ".join(mirror.kind for mirror in source.mirrors),
             "licence or terms": source.licence,
-            "here": state(name, source, base, drop),
+            "what": source.what,
         }
         for name, source in sources.items()
     ]
@@ -36,7 +36,7 @@ def show(table: list[dict[str, str]]) -> None:
     printed = Table(*table[0], box=box.SIMPLE)
     for row in table:
         printed.add_row(*row.values())
-    Console(width=None if sys.stdout.isatty() else 240).print(printed)
+    Console(width=None if sys.stdout.isatty() else 1000).print(printed)
 
 
 def hash_state(source: Source) -> str:
@@ -67,7 +67,10 @@ def _present(source: Source, found: list[Place]) -> str:
     broken = [place for place in found if not place.path.exists()]
     if broken:
         return f"lost: {broken[0].path} leads nowhere"
-    word = f"adopted from {first.adopted_from}" if first.adopted_from else "present"
+    linked, here = first.adopted_from, Path.cwd()
+    if linked and linked.is_relative_to(here):
+        linked = linked.relative_to(here)
+    word = f"adopted from {linked}" if linked else "present"
     where = os.path.commonpath([place.path for place in found]) if members else str(first.path)
     if members:
         literal = [piece for piece in source.files if not piece.is_pattern]

@@ -1,6 +1,7 @@
 """Publishing an archive in parts: one tar.gz, written as a stream and cut into files, with the md5 of everything.
 
 The md5 file names each part, the tar.gz and the tar within it: publishers give either of the last two, and say which seldom.
+The inventory lists every file in it with its size.
 """
 
 from __future__ import annotations
@@ -8,18 +9,28 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import string
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+from workflow_scripts.data import inventory
 
 GZIP_LEVEL = 1  # frames are compressed already
 
 
 def part_names(name: str, count: int) -> list[str]:
-    """``<name>_part_aa``, ``_ab``, ... as `split` numbers them."""
-    letters = string.ascii_lowercase
-    return [f"{name}_part_{letters[index // 26]}{letters[index % 26]}" for index in range(count)]
+    """``<name>_part_aa``, ``<name>_part_ab``, ... as `split` numbers its files."""
+    return [f"{name}_part_{suffix}" for suffix in itertools.islice(suffixes(), count)]
+
+
+def suffixes() -> Iterator[str]:
+    """aa, ab, ..., yz, zaaa, zaab, ..., zyzz, zzaaaa, ...: `split` never runs out, and the names stay sorted."""
+    for extra in itertools.count():
+        for letters in itertools.product(string.ascii_lowercase[:-1], *[string.ascii_lowercase] * (extra + 1)):
+            yield "z" * extra + "".join(letters)
 
 
 class _Parts(io.RawIOBase):
@@ -82,12 +93,14 @@ class PartedArchive:
         self.zip = gzip.GzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=self.parts, mtime=0)
         self.tee = _Tee(self.zip)
         self.tar = tarfile.open(fileobj=self.tee, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115 - closed in __exit__
+        self.sizes: dict[str, int] = {}
 
     def add(self, path: str, content: bytes) -> None:
         """Append one file."""
         member = tarfile.TarInfo(path)
         member.size, member.mode = len(content), 0o644
         self.tar.addfile(member, io.BytesIO(content))
+        self.sizes[path] = len(content)
 
     def cut(self, done: float) -> None:
         """Begin further parts so that, at a share `done` of the content, the same share of the parts is used."""
@@ -109,3 +122,4 @@ class PartedArchive:
         lines = [f"{d}  {n}\n" for d, n in zip(self.parts.digests, self.parts.names, strict=True)]
         lines += [f"{self.parts.whole.hexdigest()}  {self.name}.tar.gz\n", f"{self.tee.whole.hexdigest()}  {self.name}.tar\n"]
         (self.folder / f"{self.name}_parts.md5").write_text("".join(lines))
+        inventory.write(self.folder / f"{self.name}_inventory.txt", self.sizes)

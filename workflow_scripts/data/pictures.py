@@ -100,10 +100,13 @@ def equal_frames(seen: Seen, own: str) -> Iterator[Problem]:
     hashes, indices = np.concatenate(seen.hashes), np.concatenate(seen.indices)
     owners = np.repeat(np.arange(len(seen.owners)), [len(h) for h in seen.hashes])
     order = np.argsort(hashes, kind="stable")
-    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    starts = np.flatnonzero(np.diff(hashes[order], prepend=~hashes[order[:1]]))
+    counts = np.diff(starts, append=len(order))
     pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for first, second in zip(order[same], order[same + 1], strict=True):
-        pairs.setdefault((int(owners[first]), int(owners[second])), []).append((int(indices[first]), int(indices[second])))
+    for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True):
+        group = order[start : start + count].tolist()
+        for first, second in _twins(group, [seen.owners[owners[at]][1].split for at in group]):
+            pairs.setdefault((int(owners[first]), int(owners[second])), []).append((int(indices[first]), int(indices[second])))
     for (a, b), frames in sorted(pairs.items()):
         (benchmark, one), (theirs, other) = seen.owners[a], seen.owners[b]
         if theirs != own:
@@ -120,6 +123,16 @@ def equal_frames(seen: Seen, own: str) -> Iterator[Problem]:
             text = f"{len(frames)} frames are also in {where}, the first: its frame {j + 1} is frame {i + 1} there"
             leak = other.split != one.split
             yield Problem(other.name, "error" if leak else "warning", "leakage" if leak else "shared frame", text)
+
+
+def _twins(group: list[int], splits: list[str]) -> Iterator[tuple[int, int]]:
+    """Each of some equal frames after the first, with the first one of another split, or else with the one before it."""
+    firsts: dict[str, int] = {}
+    for at, (frame, split) in enumerate(zip(group, splits, strict=True)):
+        other = next((first for known, first in firsts.items() if known != split), None)
+        if at:
+            yield (group[at - 1] if other is None else other), frame
+        firsts.setdefault(split, frame)
 
 
 def _equal(one: Path, other: Path) -> bool:

@@ -65,8 +65,10 @@ def find(name: str, base: Path) -> list[Place]:
 def partial(name: str, source: Source, base: Path) -> tuple[int, int | None] | None:
     """Bytes here and in all (if known) of a transfer of this source that broke off, or None."""
     for folder in FOLDERS:
-        for path in (base / folder).glob(".*.partial"):
-            target = path.name.removeprefix(".").removesuffix(".partial")
+        for path in (base / folder).glob(".*"):
+            target = path.stem.removeprefix(".")
+            if path.suffix not in (".partial", ".packed"):
+                continue
             if target != name and not any(fnmatch.fnmatch(target, piece.name) for piece in source.files):
                 continue
             if path.is_dir():

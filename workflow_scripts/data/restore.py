@@ -10,17 +10,19 @@ published md5 fits. It may be of the tar.gz or of the tar (the usual instruction
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
-import io
 import os
 import shutil
-import tarfile
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
 
 from workflow_scripts import console, files, manifest
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import checksums, parts, streams, transfer
+from workflow_scripts.data import checksums, inventory, members, parts, streams, transfer, verify
 from workflow_scripts.data.checksums import Digest
 from workflow_scripts.data.meter import meter
 
@@ -37,120 +39,148 @@ class Restored:
     matched: str  # which of the two the publisher's md5 is of
 
 
-def safe_path(member: tarfile.TarInfo) -> PurePosixPath:
-    """The member's path below the target. BadInput for anything that is not a plain file or folder inside it."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        raise BadInput(f"the archive holds {member.name!r}, which leads out of its folder: do not trust this archive.")
-    if member.issym() or member.islnk():
-        raise BadInput(f"the archive holds a link ({member.name!r}), and datasets need none: do not trust this archive.")
-    if not (member.isdir() or member.isreg()) or member.issparse():
-        raise BadInput(f"the archive holds {member.name!r}, which is no plain file: do not trust this archive.")
-    return path
+class Workspace:
+    """The hidden folder beside the output: what a killed run leaves there, the next one continues."""
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output.with_name(f".{output.name}.partial")
+        self.lock = self.folder / "lock"
+        self.note = self.folder / "note.json"  # of which parts the files are; at the end also what the pass found
+        self.files = self.folder / "files"  # the tree that becomes the output
+        self.writing = self.folder / "writing"  # the one member that is not whole yet
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, for this process alone; it goes again when its note is gone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ours = (self.lock.name, f".{self.note.name}")  # the latter: a note that a killed run was writing
+        if not self.note.exists() and not all(name.startswith(ours) for name in os.listdir(self.folder)):
+            raise BadInput(f"{self.folder} is not of an earlier restore: move it away, then run this again.")
+        with open(self.lock, "ab") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadInput(f"{self.folder} is being written by another restore: wait for it to end.") from None
+            try:
+                yield
+            finally:
+                if not self.note.exists():
+                    shutil.rmtree(self.folder, ignore_errors=True)
+
+    def begin(self, identity: list[Any]) -> None:
+        """Keep the files if they are of the same parts."""
+        if self.note.exists() and files.read_json(self.note)["parts"] != identity:
+            shutil.rmtree(self.files, ignore_errors=True)
+        files.write_json(self.note, {"parts": identity})
+        self.files.mkdir(exist_ok=True)
+
+    def finished(self, identity: list[Any]) -> Restored | None:
+        """What the pass found, if these parts are restored and only the last step, or its report, is missing."""
+        note = files.read_json(self.note) if self.note.exists() else {}
+        return Restored(**note["restored"]) if note.get("parts") == identity and "restored" in note else None
 
 
-def extract(stream: io.RawIOBase, target: Path) -> tuple[int, int, int]:
-    """Extract all members below `target`; returns files, bytes and how many files were there already."""
-    seen: set[str] = set()
-    count = size = skipped = 0
-    temporary = target / ".writing"
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=streams.BLOCK) as archive:
-            for member in archive:
-                path = safe_path(member)
-                if member.isdir():
-                    (target / path).mkdir(parents=True, exist_ok=True)
-                    continue
-                if path.as_posix() in seen:
-                    raise BadInput(f"the archive holds {member.name!r} twice: do not trust this archive.")
-                seen.add(path.as_posix())
-                count, size = count + 1, size + member.size
-                final = target / path
-                if final.is_file() and final.stat().st_size == member.size:
-                    skipped += 1
-                    continue
-                final.parent.mkdir(parents=True, exist_ok=True)
-                source = archive.extractfile(member)
-                assert source is not None  # plain files only
-                with open(temporary, "wb") as sink:
-                    shutil.copyfileobj(source, sink, streams.BLOCK)
-                os.replace(temporary, final)
-    except tarfile.TarError as error:
-        raise BadInput(f"what the parts hold is no whole tar archive ({error}): fetch the parts again.") from None
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise BadInput(f"the archive uses {error.filename} as file and as folder: do not trust this archive.") from None
-    temporary.unlink(missing_ok=True)
-    return count, size, skipped
-
-
-def match(published: dict[str, Digest], part_names: set[str], tar_gz: str, tar: str) -> str:
-    """Which convention the publisher's md5 of the whole follows. BadInput when it fits neither."""
-    found = set()
-    for name, digest in published.items():
-        if name in part_names or "_part_" in name:
-            continue
+def candidates(published: dict[str, Digest], found: list[Path]) -> dict[str, str]:
+    """The published md5s that are of no part, by name: one of them should be of the whole. BadInput where a part is missing."""
+    parts.check_listed(published, found)
+    whole = {name: digest for name, digest in published.items() if name not in {path.name for path in found}}
+    for name, digest in whole.items():
         if digest.algorithm != "md5":
-            raise BadInput(
-                f"{name} is published with {digest.algorithm}; only md5 of the whole is known here: check it by hand."
-            )
-        fits = {"tar.gz": digest.value == tar_gz, "tar": digest.value == tar}
-        if not any(fits.values()):
-            raise BadInput(
-                f"{name} should have {digest}, but the tar.gz has {tar_gz} and the tar {tar}: fetch the parts again."
-            )
-        found |= {kind for kind, fit in fits.items() if fit}
-    return " and ".join(sorted(found)) or "nothing published"
+            raise BadInput(f"{name} is published with {digest.algorithm}, and only md5 is known here: take that line out.")
+    return {name: digest.value for name, digest in whole.items()}
 
 
-def restore(found: list[Path], output: str | Path, published: dict[str, Digest] | None = None) -> Restored:
-    """Restore `found` (all parts, in order) into the new folder `output`; see the module's text for what is promised."""
-    output, published = Path(output), published or {}
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadInput(f"{output} exists: move it away, then run this again.")
-    partial = output.with_name(f".{output.name}.partial")
-    note = output.with_name(f".{output.name}.partial.json")
+def match(whole: dict[str, str], tar_gz: str, tar: str) -> str:
+    """Which convention the publisher's md5 of the whole follows. BadInput when it fits neither."""
+    fits = [kind for kind, value in (("tar", tar), ("tar.gz", tar_gz)) if value in whole.values()]
+    if whole and not fits:
+        listed = " and ".join(f"md5 {value} of {name}" for name, value in whole.items())
+        raise BadInput(f"published is {listed}, but the tar.gz has {tar_gz} and the tar {tar}: fetch the parts again.")
+    return " and ".join(fits) or "nothing published"
+
+
+def restore(
+    found: list[Path],
+    output: str | Path,
+    published: dict[str, Digest] | None = None,
+    listed: dict[str, int] | None = None,
+    seal: Path | None = None,
+) -> Restored:
+    """Restore `found` (all parts, in order) into the new folder `output`; see the module's text for what is promised.
+
+    `listed` is the inventory, bytes by path; `seal` the manifest to write when all is there.
+    """
+    output, published = Path(output).absolute(), published or {}
+    work = Workspace(output)
+    whole = candidates(published, found)
     identity = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in found]
-    if partial.exists() and (not note.exists() or files.read_json(note) != identity):
-        shutil.rmtree(partial)  # of other parts
-    partial.mkdir(parents=True, exist_ok=True)
-    files.write_json(note, identity)
-    total = sum(size for _, size, _ in identity)
-    held = sum(f.stat().st_size for f in partial.rglob("*") if f.is_file())
-    transfer.check_disk(partial, max(0, total - held))
+    with work.held():
+        result = work.finished(identity)
+        moved = result is not None and not work.files.exists()
+        if not moved and (output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir())))):
+            raise BadInput(f"{output} exists: move it away, then run this again.")
+        if result is None:
+            work.begin(identity)
+            result = run_pass(found, work, published, whole, listed)
+            work.writing.unlink(missing_ok=True)
+            files.write_json(work.note, {"parts": identity, "restored": asdict(result)})
+        if not moved:
+            if output.exists():
+                output.rmdir()
+            os.replace(work.files, output)
+        if seal:
+            facts = {k: v for k, v in asdict(result).items() if k != "skipped"}
+            manifest.write(seal, [output], facts=facts)
+        work.note.unlink()
+    return result
 
+
+def run_pass(
+    found: list[Path],
+    work: Workspace,
+    published: dict[str, Digest],
+    whole: dict[str, str],
+    listed: dict[str, int] | None,
+) -> Restored:
+    """Extract all members into the workspace while everything that passes is hashed."""
+    total = sum(path.stat().st_size for path in found)
+    there = members.sizes(work.files)
+    transfer.check_disk(work.folder, max(0, (sum(listed.values()) if listed else total) - sum(there.values())))
     zipped, plain = hashlib.md5(), hashlib.md5()
-    with meter(f"restoring {output.name}", total) as passed:
-        gzip_blocks = streams.ahead(streams.concatenated(found, published, zipped, passed))
-        tar_blocks = streams.ahead(streams.inflated(gzip_blocks, plain))
-        try:
-            stream = streams.Reader(tar_blocks)
-            count, size, skipped = extract(stream, partial)
-            stream.drain()
-        finally:
-            tar_blocks.close()
-    matched = match(published, {p.name for p in found}, zipped.hexdigest(), plain.hexdigest())
-    if output.exists():
-        output.rmdir()
-    os.replace(partial, output)
-    note.unlink()
-    return Restored(count, size, skipped, zipped.hexdigest(), plain.hexdigest(), matched)
+    of_parts = {path.name: published[path.name] for path in found if path.name in published}
+    try:
+        with (
+            meter("restoring", total) as passed,
+            streams.ahead(streams.concatenated(found, of_parts, zipped, passed)) as gzip_blocks,
+            streams.ahead(streams.inflated(gzip_blocks)) as inflated,
+            streams.ahead(streams.hashed(inflated, plain)) as tar_blocks,
+        ):
+            extracted = members.extract(streams.Forward(tar_blocks), work.files, work.writing, there, listed)
+    except streams.Damaged:
+        if of_parts:
+            verify.verify(found, of_parts)  # names the part that is to blame
+        raise
+    tar_gz, tar = zipped.hexdigest(), plain.hexdigest()
+    return Restored(*astuple(extracted), tar_gz, tar, match(whole, tar_gz, tar))
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Restore an archive from its parts in one streaming pass.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", required=True, help="glob pattern of the parts, quoted")
-    parser.add_argument("--md5", type=Path, help="published checksum file (of parts, tar.gz or tar)")
+    parser.add_argument("--md5", type=Path, help="published checksum file (of parts, tar.gz or tar, under any name)")
+    parser.add_argument("--inventory", type=Path, help="published list of the files, '<bytes>  <path>' a line")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     arguments = parser.parse_args()
-    found = parts.find(arguments.parts, arguments.md5)
-    restored = restore(found, arguments.output, checksums.read(arguments.md5) if arguments.md5 else None)
+    found = parts.find(arguments.parts, arguments.md5, arguments.inventory)
+    published = checksums.read(arguments.md5) if arguments.md5 else None
+    listed = inventory.read(arguments.inventory) if arguments.inventory else None
+    restored = restore(found, arguments.output, published, listed, arguments.manifest)
     print(f"{arguments.output}: {restored.files} files, {restored.bytes} bytes ({restored.skipped} were there already)")
+    if listed is not None:
+        print("they are as the inventory lists them, in number and size")
     print(f"md5 of the tar.gz {restored.tar_gz}\nmd5 of the tar    {restored.tar}\nthe published md5 is of: {restored.matched}")
-    if arguments.manifest:
-        facts = {k: v for k, v in vars(restored).items() if k != "skipped"}
-        manifest.write(arguments.manifest, [arguments.output], facts=facts)
 
 
 if __name__ == "__main__":

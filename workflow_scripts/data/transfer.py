@@ -105,7 +105,9 @@ class Partial:
         """Start from nothing. The bytes go before the note changes: a kill in between leaves no false claim."""
         self.drop()
         self.url, self.version, self.total = url, version, total
-        files.write_json(self.note, {"url": url, "version": version, "total": total})
+        draft = self.note.with_suffix(".tmp")  # one name, held by the lock: a kill leaves nothing that stays
+        draft.write_text(json.dumps({"url": url, "version": version, "total": total}))
+        os.replace(draft, self.note)
 
     def drop(self) -> None:
         """Forget everything (the file itself stays, empty: it carries the lock)."""
@@ -159,8 +161,7 @@ def fetch(
                 return _already_there(output, wanted)
             partial.load()
             found = _from_mirrors(urls, partial, wanted, sleep)
-            partial.note.unlink(missing_ok=True)
-            os.replace(partial.path, output)
+            os.replace(partial.path, output)  # then the note goes: without it the bytes would not be trusted
             return found
     except OSError as error:  # a full disk, a quota, a folder that cannot be written
         raise BadInput(
@@ -312,7 +313,7 @@ def _receive(response: httpx.Response, url: str, partial: Partial, wanted: Wante
         other = partial.url == url and version and partial.version not in ("", version)
         if start != have or other or (partial.total is not None and total not in (None, partial.total)):
             partial.drop()
-            raise Interrupted("the file changed since the transfer began; starting over", 0)
+            raise Interrupted("what it continues with is not the rest of what is here; starting over", 0)
     if wanted.size is not None and total not in (None, wanted.size):
         raise Refused(f"it serves {total} bytes, {wanted.size} are expected")
     check_disk(partial.path, (total or wanted.size or 0) - (have if status == 206 else 0))
@@ -332,7 +333,7 @@ def _receive(response: httpx.Response, url: str, partial: Partial, wanted: Wante
 
 
 def _content_range(text: str) -> tuple[int, int | None]:
-    """``bytes 5-9/10`` -> (5, 10)."""
+    """First byte and total: ``bytes 5-9/10`` -> (5, 10), what cannot be read -> (-1, None)."""
     try:
         unit, _, rest = text.partition(" ")
         span, _, total = rest.partition("/")
@@ -340,7 +341,7 @@ def _content_range(text: str) -> tuple[int, int | None]:
             raise ValueError
         return int(span.partition("-")[0]), int(total) if total.isdigit() else None
     except ValueError:
-        raise Refused(f"it answers a range with Content-Range {text!r}") from None
+        return -1, None
 
 
 def local_path(url: str) -> Path:

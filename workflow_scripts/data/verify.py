@@ -16,10 +16,7 @@ from workflow_scripts.data import checksums, parts
 
 def verify(found: list[Path], published: dict[str, checksums.Digest]) -> dict[str, str]:
     """How each part was checked, by name. BadInput names a part that is listed and missing, or that differs."""
-    names = {path.name for path in found}
-    for name in published:
-        if "_part_" in name and name not in names:
-            raise BadInput(f"{found[0].with_name(name)} is missing: fetch it.")
+    parts.check_listed(published, found)
 
     def check(path: Path) -> str:
         digest = published.get(path.name)

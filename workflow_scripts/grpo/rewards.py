@@ -5,7 +5,7 @@ anything. Presets hold the published weights of ReasoningTrack and R1-Track and 
 the published code, on purpose:
 
 * an answer that breaks the form earns nothing for its decision (published: it counts as "no" and may be paid);
-* a box with swapped corners is no box (published: the highest reward of all);
+* a box with swapped corners is no box (published, and with the presets r1track-*-paper: the highest reward of all);
 * when the tracker cannot be asked, every term is zero, or the run ends (published: IoU 0 on both sides, which pays "no").
 
 `compute_score` has the signature of EasyR1's batch rewards; the TRL engine calls the same function.
@@ -191,12 +191,38 @@ def giou(rollout: Rollout) -> float:
     return float(boxes.generalised_iou(boxes.xyxy_to_xywh([x1, y1, x2, y2]), rollout.truth.boxes[1]))
 
 
-def shaped_giou(rollout: Rollout) -> float:
+def published_giou(rollout: Rollout) -> float:
+    """GIoU by R1-Track's own formula, for which sides may be negative and numbers more than four; -1 where it fails."""
+    p, q = _r1_list(rollout), boxes.xywh_to_xyxy(rollout.truth.boxes[1]).tolist()
+
+    def area(left: float, top: float, right: float, bottom: float) -> float:
+        return (right - left) * (bottom - top)
+
+    try:
+        left, top, right, bottom = max(p[0], q[0]), max(p[1], q[1]), min(p[2], q[2]), min(p[3], q[3])
+        shared = max(0, right - left) * max(0, bottom - top)
+        union = area(*p[:4]) + area(*q) - shared
+        around = area(min(p[0], q[0]), min(p[1], q[1]), max(p[2], q[2]), max(p[3], q[3]))
+        return float((shared / union if union else 0.0) - (around - union) / around)
+    except (TypeError, IndexError, ZeroDivisionError):
+        return -1.0
+
+
+def shape(value: float) -> float:
     """R1-Track's shaping: (0, 0.4) earns nothing, (0.75, 0.95) is paid 0.2 more, from 0.95 on 0.5 more."""
-    value = giou(rollout)
     if 0 < value < 0.4:
         return 0.0
     return value + (0.5 if value >= 0.95 else 0.2 if value > 0.75 else 0.0)
+
+
+def shaped_giou(rollout: Rollout) -> float:
+    """The GIoU, shaped."""
+    return shape(giou(rollout))
+
+
+def published_shaped_giou(rollout: Rollout) -> float:
+    """R1-Track's own GIoU, shaped."""
+    return shape(published_giou(rollout))
 
 
 def length_penalty(rollout: Rollout) -> float:
@@ -219,6 +245,8 @@ TERMS: dict[str, Callable[[Rollout], float]] = {
     "enough_tokens": enough_tokens,
     "giou": giou,
     "shaped_giou": shaped_giou,
+    "published_giou": published_giou,
+    "published_shaped_giou": published_shaped_giou,
     "length": length_penalty,
 }
 NEED_TRACKER = frozenset({"gain", "iou"})
@@ -252,6 +280,12 @@ PRESETS = {
         {"shaped_giou": 1.0, "think_format": 0.05, "length": 0.1, "giou": 0.0}, ("think_format", "enough_tokens"), -1.0
     ),
     "r1track-nothink": Mix({"shaped_giou": 1.0, "giou": 0.0}, ("json_list",), -1.0),
+    "r1track-think-paper": Mix(
+        {"published_shaped_giou": 1.0, "think_format": 0.05, "length": 0.1, "published_giou": 0.0},
+        ("think_format", "enough_tokens"),
+        -1.0,
+    ),
+    "r1track-nothink-paper": Mix({"published_shaped_giou": 1.0, "published_giou": 0.0}, ("json_list",), -1.0),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.base import Section
@@ -41,6 +41,17 @@ class Params(Section):
     track: Track
     score: Score
     report: Report
+
+    @model_validator(mode="after")
+    def _known_trackers(self) -> Params:
+        """What the last stages say of trackers is refused here, before days of computing, where they name none of the study."""
+        rows = {b: {*self.track.trackers, *(self.track.published if b == "tnllt" else ())} for b in self.score.protocols}
+        named = [("report.figures.pair", tracker, rows.get("tnllt", set())) for tracker in self.report.figures.pair]
+        named += [("score.papers", p.tracker, rows.get(p.benchmark, set())) for p in self.score.papers]
+        for where, tracker, known in named:
+            if tracker not in known:
+                raise ValueError(f"{where} names {tracker}{_nearest(tracker, list(known))}")
+        return self
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +91,8 @@ def validate(model: type[Model], value: Any, source: str) -> Model:
             raise BadInput(f"{source}: unknown parameter {where}{hint}.") from None
         if first["type"] == "missing":
             raise BadInput(f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it).") from None
+        if not where:  # a check over several sections: its sentence says all
+            raise BadInput(f"{source}: {first['msg'].removeprefix('Value error, ')}.") from None
         raise BadInput(f"{source}: parameter {where} is {first['input']!r}: {first['msg']}.") from None
 
 

@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from workflow_scripts.params.base import Section
 
-PRESETS = ("recipe", "reasoningtrack-paper", "reasoningtrack-iou", "r1track-think", "r1track-nothink")
+PRESETS = (
+    "recipe",
+    "reasoningtrack-paper",
+    "reasoningtrack-iou",
+    "r1track-think",
+    "r1track-nothink",
+    "r1track-think-paper",
+    "r1track-nothink-paper",
+)
 
 
 class Pairs(Section):

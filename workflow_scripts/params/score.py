@@ -1,8 +1,9 @@
-"""The `score` section of params.yaml: how results become numbers."""
+"""The `score` section of params.yaml: how results become numbers, and what else belongs beside them."""
 
+import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workflow_scripts.params.base import Section
 
@@ -21,8 +22,33 @@ class ScoreRun(Section):
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
 
 
+class PaperNumber(Section):
+    """A number that a paper prints, as somebody read it there."""
+
+    benchmark: str = Field(min_length=1, description="benchmark whose table shows it")
+    tracker: str = Field(min_length=1, description="row of that table")
+    metric: str = Field(min_length=1, description="which of its scores, by the table's column: SR, PR, NPR")
+    value: float = Field(ge=0, le=100, description="in percent, as printed")
+    paper: str = Field(min_length=3, description="authors, title, venue and year, so that a reader finds it")
+    page: int = Field(ge=1, description="page of that paper")
+    date: datetime.date = Field(description="day on which it was read there, since preprints change")
+
+
 class Score(Section):
     """Parameters of the score stage."""
 
     protocols: dict[str, str] = Field({"tnllt": "tnllt"}, description="benchmark to the protocol that scores it")
+    submissions: list[Literal["got10k", "trackingnet"]] = Field(
+        [], description="benchmarks that only their servers score: a checked zip is packed for every tracker"
+    )
+    papers: list[PaperNumber] = Field([], description="numbers of papers, shown beside the scores in a column of their own")
     run: ScoreRun = Field(ScoreRun(), description="what every scoring run shares")
+
+    @field_validator("papers")
+    @classmethod
+    def _once(cls, papers: list[PaperNumber]) -> list[PaperNumber]:
+        cells = [(p.benchmark, p.tracker, p.metric) for p in papers]
+        doubled = next((c for c in cells if cells.count(c) > 1), None)
+        if doubled:
+            raise ValueError(f"{' '.join(doubled)} stands there twice; keep the number of one paper")
+        return papers

@@ -1,8 +1,8 @@
 """The `track` section of params.yaml: training, running and checking the trackers."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from workflow_scripts.params.base import Section
 
@@ -104,6 +104,25 @@ class Reasoning(Section):
     view_size: int = Field(224, ge=28, description="side of such a crop, in pixels")
 
 
+class R1Track(Section):
+    """R1-Track: its model, and what that is shown."""
+
+    model: str = Field("", description="source of the model in data/sources.yaml; empty for the study's own merged model")
+    prompt: Literal["new", "old", "think", "old-think"] = Field(
+        "new", description="the prompt that the model was trained with; old are the models of 5k pairs"
+    )
+    factor: float = Field(4.0, gt=0, description="side of a crop, in sizes of the box")
+    margin: float = Field(2.0, ge=0, description="and at least this many of the box's longer sides")
+    size: int = Field(336, ge=28, multiple_of=28, description="side of a crop, in pixels: those that the answers count in")
+    start: Literal["box", "sentence"] = Field("box", description="start from the first box, or ask for it with the sentence")
+    reproduce_paper: bool = Field(
+        False, description="repeat the published code's fall-back, crops, rounding, borders, prompt and reading"
+    )
+    max_tokens: int = Field(512, ge=1, description="longest answer, in tokens")
+    malformed_retries: int = Field(2, ge=0, description="how often it is asked again when its answer is no box")
+    fall_back_limit: float = Field(0.1, ge=0, le=1, description="share of frames without a box above which the job fails")
+
+
 class Language(Section):
     """The proof that a trained tracker reads its sentence."""
 
@@ -128,4 +147,15 @@ class Track(Section):
     train: Train = Field(Train(), description="training")
     run: Run = Field(Run(), description="running")
     reasoning: Reasoning = Field(Reasoning(), description="ReasoningTrack's rule")
+    r1track: R1Track = Field(R1Track(), description="R1-Track's model and rule")
+    describers: dict[str, Literal["off", "class", "sentence", "blip", "model"]] = Field(
+        {}, description="where a tracker's words come from, by tracker (workflow_scripts/track/describers.py); else sentence"
+    )
+    captioner: str = Field("blip-image-captioning-base", description="source of the model of describer blip")
     language: Language = Field(Language(), description="proof that the sentence is read")
+
+    @field_validator("describers", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads a bare off as false."""
+        return {k: "off" if v is False else v for k, v in value.items()} if isinstance(value, dict) else value

@@ -55,10 +55,10 @@ def marker_style(rank: int) -> dict[str, Any]:
 
 
 @contextmanager
-def figure(look: Figures, ratio: float = 0.72, **arguments: Any) -> Iterator[tuple[Figure, Any]]:
-    """A figure with its axes, closed at the end."""
+def figure(look: Figures, ratio: float = 0.72, share: float = 1.0, **arguments: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure with its axes, `ratio` of the usual width high and `share` of it wide, closed at the end."""
     with plt.rc_context(dict(SETTINGS)):
-        made, axes = plt.subplots(figsize=(look.width, look.width * ratio), layout="constrained", **arguments)
+        made, axes = plt.subplots(figsize=(look.width * share, look.width * ratio), layout="constrained", **arguments)
         try:
             yield made, axes
         finally:
@@ -67,6 +67,8 @@ def figure(look: Figures, ratio: float = 0.72, **arguments: Any) -> Iterator[tup
 
 def save(made: Figure, folder: Path, name: str, look: Figures) -> list[Path]:
     """Write the figure in every format asked for, without dates, so that the same data give the same bytes."""
+    made.draw_without_rendering()  # lay it out once, not for every format
+    made.set_layout_engine("none")
     paths = []
     for kind in look.formats:
         path = folder / f"{name}.{kind}"

@@ -17,7 +17,7 @@ from workflow_scripts import console, files, manifest, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.report import Figures
 from workflow_scripts.report import style
-from workflow_scripts.report.figures import Floats, read_rows, write_rows
+from workflow_scripts.report.scored import Floats, read_rows, write_rows
 
 LEAST_SMOOTH = 8  # points in the running mean of a short noisy curve; a long one takes a 26th of itself
 

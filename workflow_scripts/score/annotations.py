@@ -56,23 +56,29 @@ def from_toolkit(
         raise BadInput(f"{boxes} has no absent/ folder: restore it, or use --absent-polarity none to score every frame.")
     if names is None:
         names = sorted(p.stem for p in boxes.glob("*.txt") if not p.stem.endswith("_attribute"))
-    return [_read(name, boxes, absent_folder, value, protocol) for name in names]
+    flags = absent_folder if value is not None else None
+    return [_read(name, boxes, flags, value, _beside(boxes, "att"), protocol.attributes) for name in names]
 
 
-def _read(name: str, boxes: Path, absent_folder: Path | None, value: int | None, protocol: Protocol) -> Annotation:
-    truth = np.ascontiguousarray(results.read_boxes(boxes / f"{name}.txt").boxes.T)
-    absent = np.zeros(truth.shape[1], dtype=bool)
-    if value is not None and absent_folder is not None:
-        path = absent_folder / f"{name}.txt"
-        absent = absent_frames(results.read_flags(path), value, truth.shape[1], path)
-    folder = _beside(boxes, "att")
-    found = [p for p in ((folder or boxes) / f"{name}.txt", boxes / f"{name}_attribute.txt") if p.is_file()]
-    attributes: tuple[str, ...] = ()
-    if (found and found[0].parent != boxes) or (found and found[0].stem.endswith("_attribute")):
-        flags = results.read_flags(found[0])
-        known = (*protocol.attributes, *(f"attribute {i + 1}" for i in range(len(protocol.attributes), len(flags))))
-        attributes = tuple(a for a, flag in zip(known, flags, strict=False) if flag > 0)
-    return Annotation(name, truth, absent, attributes)
+def _read(
+    name: str, boxes: Path, flags: Path | None, value: int | None, attributes: Path | None, known: tuple[str, ...]
+) -> Annotation:
+    path = boxes / f"{name}.txt"
+    truth = np.ascontiguousarray(results.read_boxes(path).boxes.T)
+    frames = truth.shape[1]
+    if not frames:
+        raise BadInput(f"{path} holds no box: restore it from the benchmark's annotations, or leave the sequence out.")
+    absent = np.zeros(frames, dtype=bool)
+    if flags is not None and value is not None:
+        marks = flags / path.name
+        absent = absent_frames(results.read_flags(marks), value, frames, marks)
+    of_sequence = attributes / path.name if attributes else boxes / f"{name}_attribute.txt"
+    found: tuple[str, ...] = ()
+    if of_sequence.is_file():
+        given = results.read_flags(of_sequence)
+        names = (*known, *(f"attribute {i + 1}" for i in range(len(known), len(given))))
+        found = tuple(n for n, flag in zip(names, given, strict=False) if flag > 0)
+    return Annotation(name, truth, absent, found)
 
 
 def _beside(boxes: Path, name: str) -> Path | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from ctypes import CDLL
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from workflow_scripts.score import scanner
 from workflow_scripts.score.results import Flags, Floats
 from workflow_scripts.score.scanner import Counts
 
+Size = tuple[int, int]  # width, height in pixels
 Grids = tuple[Floats, Floats, Floats]  # thresholds of overlap, pixel error and normalised error
 EPS = float(np.finfo(np.float64).eps)
 
@@ -84,6 +86,60 @@ def error_thresholds(rules: Rules) -> tuple[Floats, Floats]:
     """Thresholds of the centre error: 0..50 pixels and 0..0.5 of the target's size."""
     pixels = np.arange(rules.error_steps) * (50.0 / (rules.error_steps - 1))
     return pixels, np.linspace(0.0, 0.5, rules.error_steps) if rules.grid == "linspace" else pixels / 100.0
+
+
+def valid_truth(truth: Floats, kind: str) -> Flags:
+    """[N], frames whose ground truth [4, N] the benchmark scores; the others have an overlap of -1."""
+    if kind == "any":
+        return np.ones(truth.shape[1], dtype=bool)
+    if kind == "xywh > 0":
+        return (truth > 0).all(axis=0)
+    valid = (truth[2:] > 0).all(axis=0)
+    return valid & np.isfinite(truth).all(axis=0) if kind == "wh > 0, finite" else valid
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One sequence's ground truth under one benchmark's rules; made by `ground_of`."""
+
+    rules: Rules
+    truth: Floats  # [4, N] x, y, w, h
+    removed: Flags  # [N] frames that are never a hit: absent or, where the protocol drops it, first
+    invalid: Flags  # [N] the others without valid ground truth
+    thresholds: Grids
+    image_size: Size | None
+
+    @property
+    def frames(self) -> int:
+        """The denominator."""
+        left_out = int((self.removed | self.invalid).sum()) if self.rules.denominator == "scored" else 0
+        return self.truth.shape[1] - left_out
+
+    @cached_property
+    def prepared(self) -> tuple[Floats, NDArray[np.uint8]]:
+        """What scanner.c reads: values [N, 11] of the ground truth alone, in `frame_errors`' own order, and a byte a frame."""
+        rules, low, size = self.rules, self.truth[:2], self.truth[2:]
+        with np.errstate(all="ignore"):
+            centre = low + (size - float(rules.inclusive_centre)) * 0.5
+            far = low + size - float(rules.inclusive_overlap)
+            known = np.concatenate([low, far, size[:1] * size[1:], centre, size, centre / size])
+        kinds = (self.removed | self.invalid) * scanner.NOT_COMPARED | np.isnan(self.truth).any(axis=0) * scanner.UNREPAIRED
+        if rules.invalid_truth_pixel == "hit":
+            kinds |= self.invalid * scanner.PIXEL_HIT
+        if rules.invalid_truth_norm == "hit":
+            kinds |= self.invalid * scanner.NORM_HIT
+        return np.ascontiguousarray(known.T), kinds
+
+
+def ground_of(truth: Floats, absent: Flags, rules: Rules, colon: str = "matlab", image_size: Size | None = None) -> Ground:
+    """Ground truth [4, N] and absence [N] under `rules`; `colon` says whose 0:0.05:1. `image_size` is needed for clipping."""
+    truth = np.rint(truth) if rules.rounded else truth
+    removed = absent.copy() if rules.absent_frames == "miss" else np.zeros(len(absent), dtype=bool)
+    if rules.first_frame == "dropped":
+        removed[:1] = True
+    invalid = ~valid_truth(truth, rules.truth_valid) & ~removed
+    thresholds = (success_thresholds(rules, colon), *error_thresholds(rules))
+    return Ground(rules, truth, removed, invalid, thresholds, image_size if rules.clip_to_image else None)
 
 
 def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Floats, Flags]:
@@ -187,16 +243,6 @@ def _histogram(ranks: NDArray[np.intp], steps: int) -> NDArray[np.int64]:
     return np.bincount(ranks.ravel(), minlength=trackers * (steps + 1)).reshape(trackers, steps + 1)
 
 
-def valid_truth(truth: Floats, kind: str) -> Flags:
-    """[N], frames whose ground truth [4, N] the benchmark scores; the others have an overlap of -1."""
-    if kind == "any":
-        return np.ones(truth.shape[1], dtype=bool)
-    if kind == "xywh > 0":
-        return (truth > 0).all(axis=0)
-    valid = (truth[2:] > 0).all(axis=0)
-    return valid & np.isfinite(truth).all(axis=0) if kind == "wh > 0, finite" else valid
-
-
 def _clipped(planes: Floats, size: tuple[int, int]) -> Floats:
     """Boxes cut at the image's border: the corner first, then the size to what is left."""
     out = planes.copy()
@@ -213,17 +259,15 @@ class FrameErrors:
     overlap: Floats  # [K, N] IoU; -1 where the frame cannot be a success
     pixel: Floats  # [K, N] centre error in pixels; infinite where it cannot be a hit, -1 where it always is
     norm: Floats  # [K, N] the same in units of the target's size
-    removed: Flags  # [N] absent or, where the protocol drops it, first
 
 
-def frame_errors(
-    planes: Floats, truth: Floats, absent: Flags, rules: Rules, image_size: tuple[int, int] | None = None
-) -> FrameErrors:
-    """Overlap and centre errors of repaired boxes [4, K, N] under `rules`."""
+def frame_errors(planes: Floats, ground: Ground) -> FrameErrors:
+    """Overlap and centre errors of repaired boxes [4, K, N]."""
+    rules, truth = ground.rules, ground.truth
     compared = (planes, truth)
     if rules.clip_to_image:
-        assert image_size is not None, "this protocol clips boxes to the image: image_size is needed"
-        compared = (_clipped(planes, image_size), _clipped(truth[:, None], image_size)[:, 0])
+        assert ground.image_size is not None, "this protocol clips boxes to the image: image_size is needed"
+        compared = (_clipped(planes, ground.image_size), _clipped(truth[:, None], ground.image_size)[:, 0])
     with np.errstate(all="ignore"):
         iou = overlaps(*compared, inclusive=rules.inclusive_overlap)
         pixel, norm = centre_errors(planes, truth, rules)
@@ -234,106 +278,67 @@ def frame_errors(
         np.fmax(iou, -1.0, out=iou)
         np.fmin(pixel, np.inf, out=pixel)
         np.fmin(norm, np.inf, out=norm)
-    removed, invalid = frame_kinds(truth, absent, rules)
-    if invalid.any():
-        iou[:, invalid] = -1.0
-        pixel[:, invalid] = -1.0 if rules.invalid_truth_pixel == "hit" else np.inf
-        norm[:, invalid] = -1.0 if rules.invalid_truth_norm == "hit" else np.inf
-    if removed.any():
-        iou[:, removed] = -1.0
-        pixel[:, removed] = norm[:, removed] = np.inf
-    return FrameErrors(iou, pixel, norm, removed)
+    if ground.invalid.any():
+        iou[:, ground.invalid] = -1.0
+        pixel[:, ground.invalid] = -1.0 if rules.invalid_truth_pixel == "hit" else np.inf
+        norm[:, ground.invalid] = -1.0 if rules.invalid_truth_norm == "hit" else np.inf
+    if ground.removed.any():
+        iou[:, ground.removed] = -1.0
+        pixel[:, ground.removed] = norm[:, ground.removed] = np.inf
+    return FrameErrors(iou, pixel, norm)
 
 
-def frame_kinds(truth: Floats, absent: Flags, rules: Rules) -> tuple[Flags, Flags]:
-    """Frames that are never a hit, being absent or dropped [N], and the others without valid ground truth [N]."""
-    removed = absent.copy() if rules.absent_frames == "miss" else np.zeros(len(absent), dtype=bool)
-    if rules.first_frame == "dropped":
-        removed[:1] = True
-    return removed, ~valid_truth(truth, rules.truth_valid) & ~removed
-
-
-def _count(
-    planes: Floats, truth: Floats, absent: Flags, missed: Flags, rules: Rules, grids: Grids, image_size: tuple[int, int] | None
-) -> Counts:
+def _count(planes: Floats, missed: Flags, ground: Ground) -> Counts:
     """Histograms of the ranks of all errors, in NumPy."""
+    rules = ground.rules
     non_finite = np.zeros(len(missed), dtype=np.int64)
     with np.errstate(all="ignore"):
         if not np.isfinite(planes.sum()):
             non_finite = (~np.isfinite(planes).all(axis=0) & ~missed).sum(axis=1)
     repaired = np.zeros_like(non_finite)
     if rules.repair != "none":
-        planes, rows = repair_rows(planes, truth, rules.repair)
+        planes, rows = repair_rows(planes, ground.truth, rules.repair)
         repaired = (rows & ~missed).sum(axis=1)
-    errors = frame_errors(planes, truth, absent, rules, image_size)
+    errors = frame_errors(planes, ground)
     iou, pixel, norm = errors.overlap, errors.pixel, errors.norm
     if missed.any():
         iou[missed] = -1.0
         pixel[missed] = norm[missed] = np.inf
     reached = iou if rules.success_at == ">" else np.nextafter(iou, np.inf)  # the least double above: t < it means t <= iou
-    histograms = [_histogram(rank(v, t), len(t)) for v, t in zip((reached, pixel, norm), grids, strict=True)]
+    histograms = [_histogram(rank(v, t), len(t)) for v, t in zip((reached, pixel, norm), ground.thresholds, strict=True)]
     return Counts(*histograms, np.maximum(iou, 0.0, out=iou), repaired, non_finite)
 
 
-def _compiles(rules: Rules) -> bool:
-    """Whether scanner.c knows these rules: those of the MATLAB toolkits and near them."""
-    plain = not rules.clip_to_image and rules.norm_size == "truth" and rules.success_at == ">"
-    return plain and rules.repair in scanner.REPAIRS
-
-
-def _count_compiled(
-    library: CDLL, planes: Floats, truth: Floats, absent: Flags, missed: Flags, rules: Rules, grids: Grids
-) -> Counts:
-    """The same histograms by scanner.c; what is of the ground truth alone is computed here, in `frame_errors`' own order."""
-    corner, middle = float(rules.inclusive_overlap), float(rules.inclusive_centre)
-    low, size = truth[:2], truth[2:]
-    with np.errstate(all="ignore"):
-        centre = low + (size - middle) * 0.5
-        known = np.concatenate([low, low + size - corner, size[:1] * size[1:], centre, size, centre / size])
-    removed, invalid = frame_kinds(truth, absent, rules)
-    kinds = np.isnan(truth).any(axis=0) * scanner.UNREPAIRED | (removed | invalid) * scanner.NOT_COMPARED
-    kinds |= invalid * (scanner.PIXEL_HIT * (rules.invalid_truth_pixel == "hit"))
-    kinds |= invalid * (scanner.NORM_HIT * (rules.invalid_truth_norm == "hit"))
-    first = truth[:, 0].copy() if rules.first_frame == "ground truth" else None
+def _count_compiled(library: CDLL, planes: Floats, missed: Flags, ground: Ground) -> Counts:
+    """The same by scanner.c."""
+    rules = ground.rules
+    first = ground.truth[:, 0].copy() if rules.first_frame == "ground truth" else None
+    minus_one = float(rules.inclusive_overlap), float(rules.inclusive_centre)
     repair = scanner.REPAIRS.index(rules.repair)
-    return scanner.count_frames(library, planes, known.T, kinds, missed, first, repair, corner, middle, grids)
+    return scanner.count_frames(library, planes, *ground.prepared, missed, first, repair, *minus_one, ground.thresholds)
 
 
-def score_sequence(
-    planes: Floats,
-    truth: Floats,
-    absent: Flags,
-    rules: Rules,
-    thresholds: Floats,
-    missed: Flags | None = None,
-    image_size: tuple[int, int] | None = None,
-) -> SequenceScore:
+def score_sequence(planes: Floats, ground: Ground, missed: Flags | None = None) -> SequenceScore:
     """Curves of one sequence.
 
-    `planes` [4, K, N] are the boxes as written, `truth` [4, N] the ground truth, `absent` [N] the frames without the target,
-    `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the TNLLT, LaSOT and TNL2K toolkits'
-    calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
+    `planes` [4, K, N] are the boxes as written, `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the
+    TNLLT, LaSOT and TNL2K toolkits' calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
     """
-    if missed is None:
-        missed = np.zeros(planes.shape[1:], dtype=bool)
-    if rules.rounded:
-        planes, truth = np.rint(planes), np.rint(truth)
-    grids = (thresholds, *error_thresholds(rules))
-    library = scanner.library() if _compiles(rules) else None
-    if library is None:
-        counts = _count(planes, truth, absent, missed, rules, grids, image_size)
-    else:
-        counts = _count_compiled(library, planes, truth, absent, missed, rules, grids)
-    frames = truth.shape[1]
-    if rules.denominator == "scored":
-        frames -= int(np.logical_or(*frame_kinds(truth, absent, rules)).sum())
-    share = frames + EPS
+    rules = ground.rules
+    missed = np.zeros(planes.shape[1:], dtype=bool) if missed is None else missed
+    planes = np.rint(planes) if rules.rounded else planes
+    known = (
+        not rules.clip_to_image and rules.norm_size == "truth" and rules.success_at == ">" and rules.repair in scanner.REPAIRS
+    )
+    library = scanner.library() if known else None  # it knows the rules of the MATLAB toolkits and those near them
+    counts = _count(planes, missed, ground) if library is None else _count_compiled(library, planes, missed, ground)
+    share = ground.frames + EPS
     return SequenceScore(
         success=np.cumsum(counts.success[:, :0:-1], axis=1)[:, ::-1] / share,
         pixel=np.cumsum(counts.pixel[:, :-1], axis=1) / share,
         norm=np.cumsum(counts.norm[:, :-1], axis=1) / share,
-        overlap=counts.overlap.sum(axis=1) / max(frames, 1) + 0.0,  # never -0.0
-        frames=frames,
+        overlap=counts.overlap.sum(axis=1) / max(ground.frames, 1) + 0.0,  # never -0.0
+        frames=ground.frames,
         repaired=counts.repaired,
         non_finite=counts.non_finite,
     )

@@ -1,4 +1,4 @@
-"""What a scoring run writes: CSV files with 17 significant digits, curves as .npz, and a readable table."""
+"""What a scoring run writes: CSV files with 17 significant digits, curves as .npz, the protocol, and a readable table."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workflow_scripts import files
 from workflow_scripts.score import summary
 
 if TYPE_CHECKING:
-    from workflow_scripts.score.run import Outcome
+    from workflow_scripts.score.scoring import Outcome
 
 # per_sequence.csv says what a value is of one sequence, where the overall table has the benchmark's abbreviation
 LONG_NAMES = {"PR": "precision", "NPR": "norm_precision", "SR": "success"}
@@ -44,7 +45,26 @@ def write(folder: Path, main: Outcome, beside: list[Outcome], samples: int, seed
     header = [f.name for f in fields(summary.Interval)]
     intervals = summary.bootstrap(main.scores, samples, seed)
     write_csv(folder / "intervals.csv", header, (astuple(i) for i in intervals))
+    files.write_json(folder / "protocol.json", protocol_facts(main))
     (folder / "problems.txt").write_text("".join(f"{p}\n" for p in main.problems), encoding="utf-8")
+
+
+def protocol_facts(outcome: Outcome) -> dict[str, Any]:
+    """What the other files don't say: how the numbers were counted, which curve each is of, and which one ranks trackers."""
+    protocol = outcome.scores.protocol
+    thresholds = dict(zip(("success", "pixel", "norm"), summary.thresholds_of(outcome.scores), strict=True))
+    metrics = []
+    for metric in protocol.metrics:
+        at = float(thresholds[metric.curve][metric.index]) if metric.reduce == "at" else None
+        names = {"column": metric.column, "per_sequence": LONG_NAMES.get(metric.column, metric.column)}
+        metrics.append({**names, "curve": metric.curve, "reduce": metric.reduce, "at": at})
+    return {
+        "protocol": protocol.name,
+        "title": protocol.title,
+        "compared": protocol.compared,
+        "ranked_by": protocol.metrics[protocol.ranked_by].column,
+        "metrics": metrics,
+    }
 
 
 def write_overall(path: Path, outcome: Outcome) -> None:

@@ -130,13 +130,13 @@ def parse_boxes(raw: bytes, path: str | Path, lenient: bool = False, dialect: st
 def clean_rows(raw: bytes) -> tuple[int, int] | None:
     """(number of rows, delimiter byte) of a file that Arrow may read, else None.
 
-    Three separators a row all told: a line with another number of them makes Arrow refuse, and blank lines cannot hide.
+    Three separators a row all told: a line with another number of them makes Arrow refuse, so that none can hide.
     """
     separators = raw.translate(None, _PLAIN)
-    rows = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    if not separators or separators[0] not in DELIMITERS or len(separators) != 3 * rows:
+    rows, rest = divmod(len(separators), 3)
+    if not rows or rest or separators[0] not in DELIMITERS or separators.count(separators[:1]) != len(separators):
         return None
-    return (rows, separators[0]) if separators.count(separators[:1]) == len(separators) else None
+    return rows, separators[0]
 
 
 def _parse_clean(files: Series[tuple[bytes, int]]) -> list[Floats] | None:
@@ -174,7 +174,7 @@ def read_boxes(path: str | Path, lenient: bool = False, dialect: str = "matlab")
     rows = _read_fast([raw], room[:, None])[0]
     if rows is None:
         return parse_boxes(raw, path, lenient, dialect)
-    return BoxFile(room[:, :rows].T.copy(), np.zeros(rows, dtype=bool))
+    return BoxFile(room[:, :rows].T, np.zeros(rows, dtype=bool))
 
 
 def read_flags(path: str | Path) -> Floats:
@@ -182,9 +182,9 @@ def read_flags(path: str | Path) -> Floats:
     raw = read_bytes(Path(path))
     if raw is None:
         raise BadInput(f"{path} does not exist: restore it from the benchmark's annotations.")
-    if raw.replace(b"\n", b"").isdigit() and re.fullmatch(rb"(?:\d\n+)*\d\n*", raw):  # the usual file: a digit a line
-        digits = np.frombuffer(raw, dtype=np.uint8)
-        return (digits[digits != 10] - 48).astype(np.float64)
+    usual = np.frombuffer(raw, dtype=np.uint8) - ord("0")  # a digit a line
+    if len(usual) and (usual[::2] < 10).all() and (usual[1::2] == (ord("\n") - ord("0")) % 256).all():
+        return usual[::2].astype(np.float64)
     values = []
     for number, line in enumerate(re.split(rb"\r\n|\n|\r", raw.removeprefix(b"\xef\xbb\xbf")), start=1):
         for value in re.split(rb"[\s,;]+", line):
@@ -265,7 +265,7 @@ def _read_fast(raws: Series[bytes | None], planes: Floats) -> list[int | None]:
 def read_sequence(
     paths: Series[Path],
     frames: int,
-    lenient: bool = False,
+    lenient: bool | Series[bool] = False,
     dialect: str = "matlab",
     short_is_miss: bool = False,
     raws: Series[bytes | None] | None = None,
@@ -273,19 +273,20 @@ def read_sequence(
     """Read one sequence's files of K trackers and bring them to `frames` rows each.
 
     Longer files are cut (as every toolkit does). Missing, empty and short ones are a BadInput that names the file, or count
-    as missed where `lenient` or `short_is_miss` (for protocols whose own toolkit does so). `raws` are the files' bytes where
-    they were read already (None: there is no file).
+    as missed where `lenient` (for all, or by tracker) or `short_is_miss` (for protocols whose own toolkit does so). `raws` are
+    the files' bytes where they were read already (None: there is no file).
     """
     out = _blank(len(paths), frames)
-    forgiving = lenient or short_is_miss
+    each = [lenient] * len(paths) if isinstance(lenient, bool) else lenient
     raws = [read_bytes(path) for path in paths] if raws is None else raws
     quick = _read_fast(raws, out.planes)
     for k, (path, raw, rows) in enumerate(zip(paths, raws, quick, strict=True)):
         known = len(out.problems)
+        forgiving = each[k] or short_is_miss
         if raw is None:
             rows = 0
         elif rows is None:
-            file = parse_boxes(raw, path, lenient, dialect, ", or use --lenient")
+            file = parse_boxes(raw, path, each[k], dialect, ", or use --lenient")
             rows = len(file.boxes)
             out.missed[k, :rows] = file.missed[:frames]
             out.problems += file.problems
@@ -306,8 +307,10 @@ def read_sequence(
 def result_path(folder: Path, sequence: str) -> Path:
     """A tracker's file of one sequence: <sequence>.txt, or GOT-10k's <sequence>/<sequence>_001.txt."""
     plain = folder / f"{sequence}.txt"
+    if plain.exists():
+        return plain
     nested = folder / sequence / f"{sequence}_001.txt"
-    return plain if plain.exists() or not nested.exists() else nested
+    return nested if nested.exists() else plain
 
 
 def read_bytes(path: Path) -> bytes | None:

@@ -78,6 +78,9 @@ def parse_arguments(arguments: Series[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--absent-polarity", choices=list(truths.POLARITIES), help="what 1 means, if not the protocol's own")
     parser.add_argument("--thresholds", choices=["matlab", "octave"], help="whose 0:0.05:1 (default: the parameters')")
     parser.add_argument("--lenient", action="store_true", help="count what cannot be read as missed, and say so")
+    parser.add_argument(
+        "--published", default="", help="comma-separated trackers that are lenient alone: their authors' results"
+    )
     parser.add_argument("--reproduce-kit-bugs", action="store_true", help="an empty file breaks later trackers' loop too")
     parser.add_argument(
         "--image-size",
@@ -127,6 +130,7 @@ def main(arguments: Series[str] | None = None) -> None:
     options = Options(
         thresholds=args.thresholds or settings.thresholds,
         lenient=args.lenient or settings.lenient,
+        published=frozenset(args.published.split(",")),
         reproduce_kit_bugs=args.reproduce_kit_bugs,
         image_size=parse_size(args.image_size),
     )

@@ -68,12 +68,19 @@ static int read_number(const unsigned char **at, double *value) {
     const unsigned char *first = p;
     uint64_t m = 0; /* may wrap where there are more than 19 digits: given up below */
     for (; is_digit(*p); p++) m = 10 * m + (*p - '0');
-    int64_t digits = p - first, e = 0;
+    int digits = (int)(p - first), e = 0;
     if (*p == '.') {
         const unsigned char *fraction = ++p;
         for (; is_digit(*p); p++) m = 10 * m + (*p - '0');
-        e = fraction - p;
+        e = (int)(fraction - p);
         digits -= e;
+    }
+    if (digits - 1u < 15 && (*p | 32) != 'e' && e >= -22) { /* nearly all there are: one rounding */
+        double plain = (double)(int64_t)m;
+        if (e) plain /= TENS[-e];
+        *value = negative ? -plain : plain;
+        *at = p;
+        return 1;
     }
     if (digits == 0) {
         if (is_word(p, "nan")) *value = (double)NAN;
@@ -123,10 +130,15 @@ int64_t scan_boxes(const unsigned char *text, int64_t size, int64_t capacity, do
         }
         for (int i = 0; i < 4; i++) {
             if (i) {
-                const unsigned char *before = p;
+                if (*p == ',') {
+                    p++;
+                } else {
+                    const unsigned char *before = p;
+                    p = skip_blanks(p);
+                    if (*p == ',' || *p == ';') p++;
+                    if (p == before) return -1;
+                }
                 p = skip_blanks(p);
-                if (*p == ',' || *p == ';') p = skip_blanks(p + 1);
-                if (p == before) return -1;
             }
             if (!read_number(&p, rows < capacity ? planes[i] + rows : &unused)) return -1;
         }

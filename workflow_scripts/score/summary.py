@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Series
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +140,10 @@ class Interval:
 
 
 def bootstrap(scores: Scores, samples: int, seed: int) -> list[Interval]:
-    """Percentile bootstrap over sequences. The best tracker is the best by the metric that the protocol ranks by."""
+    """Bootstrap over sequences: percentiles, widened for few sequences (`tail`), all trackers on the same resamples.
+
+    The best tracker is the best by the metric that the protocol ranks by.
+    """
     size = len(scores.sequences)
     draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1.0 / size), size=samples).astype(np.float64)
     values, _ = overall(scores)
@@ -149,8 +154,8 @@ def bootstrap(scores: Scores, samples: int, seed: int) -> list[Interval]:
         with np.errstate(invalid="ignore", divide="ignore"):
             means = (draws @ (scores.per_sequence(metric) * weight).T) / (draws @ weight.T)  # [samples, K]
         for k, tracker in enumerate(scores.trackers):
-            low, high = _percentiles(means[:, k])
-            lower, upper = _percentiles(means[:, k] - means[:, best])
+            low, high = _interval(means[:, k], size)
+            lower, upper = _interval(means[:, k] - means[:, best], size)
             value = values[k, column]
             found.append(
                 Interval(
@@ -160,11 +165,25 @@ def bootstrap(scores: Scores, samples: int, seed: int) -> list[Interval]:
     return found
 
 
-def _percentiles(samples: Floats) -> tuple[float, float]:
+def tail(size: int) -> float:
+    """Share of resamples beyond each end of a 95 % interval of a mean over `size` sequences.
+
+    Plain percentiles (0.025) are too narrow for few sequences, by the square root of (n - 1) / n and by taking Student's t for
+    a normal: 50 sequences give 0.0212, 20 give 0.0159 (Hesterberg 2015, expanded percentile interval). Student's quantile by
+    its series in 1 / (n - 1).
+    """
+    normal, free = NormalDist(), max(size - 1, 1)
+    z = normal.inv_cdf(0.975)
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    return normal.cdf(-t * math.sqrt(1 + 1 / free))
+
+
+def _interval(samples: Floats, size: int) -> tuple[float, float]:
+    """Both ends of the 95 % interval of resampled means over `size` sequences; NaN where none is finite."""
     finite = samples[np.isfinite(samples)]
     if not finite.size:
         return float("nan"), float("nan")
-    low, high = np.percentile(finite, [2.5, 97.5])
+    low, high = np.quantile(finite, [tail(size), 1 - tail(size)])
     return float(low), float(high)
 
 

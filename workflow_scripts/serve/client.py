@@ -175,6 +175,6 @@ class Client:
         total = self.calls + self.cached
         if total >= least and self.fall_backs > limit * total:
             raise BadInput(
-                f"{self.fall_backs} of {total} answers have not the form that prompt {self.parameters.prompt} asks for, over "
-                f"the limit of {limit:.0%}: train the model further, or raise serve.questions.fall_back_limit."
+                f"{self.fall_backs} of {total} answers have not the form that was asked for, over the limit of {limit:.0%}: "
+                "train the model further, or raise fall_back_limit."
             )

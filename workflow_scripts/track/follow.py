@@ -21,13 +21,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from workflow_scripts import console, files, images, params
+from workflow_scripts import console, files, images
 from workflow_scripts.console import BadInput
 from workflow_scripts.images import Image
-from workflow_scripts.params.serve import Serve
 from workflow_scripts.sequences import Sequence
 from workflow_scripts.track import measure, runner
-from workflow_scripts.track.run import ASKING, ready_tracker
+from workflow_scripts.track.run import questioning, ready_tracker
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 YELLOW, GREEN = (255, 220, 0), (0, 220, 60)
@@ -108,12 +107,16 @@ def follow(tracker: Any, sequence: Sequence, output: Path) -> tuple[np.ndarray, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--frames", type=Path, required=True, help="folder of the frames, numbered in their names")
-    parser.add_argument("--box", required=True, help="first box: left,top,width,height in pixels")
+    parser.add_argument("--box", help="first box: left,top,width,height in pixels (r1track can do with the sentence alone)")
     parser.add_argument("--sentence", default="", help="what the target is")
-    parser.add_argument("--tracker", default="csrt", help="static, kcf, csrt, mosse, dutrack, seqtrack, reasoningtrack, ...")
+    parser.add_argument(
+        "--tracker", default="csrt", help="static, kcf, csrt, mosse, dutrack, seqtrack, reasoningtrack, r1track"
+    )
     parser.add_argument("--weights", type=Path, help="folder of the network, or an authors' checkpoint")
     parser.add_argument("--vocabulary", type=Path, help="vocabulary file (default: the one in the folder of weights)")
-    parser.add_argument("--server-model", type=Path, help="reasoningtrack: folder of the language model")
+    parser.add_argument("--server-model", type=Path, help="a tracker that asks: folder of the language model")
+    parser.add_argument("--server-parameters", help="a tracker that asks: section serve as JSON (default: params.yaml)")
+    parser.add_argument("--r1track-parameters", help="r1track: section track.r1track as JSON (default: params.yaml)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--truth", type=Path, help="ground truth, a box a line: prints the AUC")
     parser.add_argument("--video", default="video.mp4", help="name of the video: .mp4 or .gif")
@@ -121,17 +124,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     arguments = parser.parse_args()
     frames = list_frames(arguments.frames)
-    box = parse_box(arguments.box)
+    box = arguments.box and parse_box(arguments.box)
+    if box is None and (arguments.tracker != "r1track" or not arguments.sentence.strip()):
+        raise BadInput("a tracker starts from a first box: give --box (r1track can do with --sentence alone).")
     truth = read_truth(arguments.truth, len(frames)) if arguments.truth else None
     present = np.ones(len(frames), dtype=bool)
-    sequence = Sequence("followed", "own", frames, box[None], present, arguments.sentence)
-    runner.check_sequences([sequence])
-    settings = params.section(None, "serve", Serve) if arguments.tracker in ASKING else None
+
+    def sequence(box: np.ndarray) -> Sequence:
+        return Sequence("followed", "own", frames, box[None], present, arguments.sentence)
+
+    if box is not None:
+        runner.check_sequences([sequence(box)])
+    settings, options = questioning(arguments.tracker, serve=arguments.server_parameters, own=arguments.r1track_parameters)
     with files.atomic_folder(arguments.output) as output:
         trace, log = output / "answers.jsonl", output / "server.log"
         given = {name: getattr(arguments, name) for name in ("weights", "device", "vocabulary")}
-        with ready_tracker(arguments.tracker, settings, arguments.server_model, trace, log, **given) as tracker:
-            boxes, rows = follow(tracker, sequence, output)
+        with ready_tracker(arguments.tracker, settings, arguments.server_model, trace, log, **given, **options) as tracker:
+            if box is None:
+                box = tracker.locate([images.read_rgb(frames[0])], [arguments.sentence])[0]
+            boxes, rows = follow(tracker, sequence(box), output)
         files.write_text(output / "boxes.txt", "".join(",".join(map(repr, b)) + "\n" for b in boxes.tolist()))
         with open(output / "trace.csv", "w", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, fieldnames=list(rows[0]), lineterminator="\n")

@@ -3,8 +3,9 @@
     python -m workflow_scripts.track.published --archive TNLLT_results.zip --tracker DUTrack \\
         --index results/full/data/tnllt.npz --output results/full/track/raw/tnllt/dutrack-published
 
-Archives in the wild differ in depth, separators and names; what is missing or short is listed in completeness.json, and
-missing sequences are left out rather than made up.
+Archives in the wild differ in depth, separators and names. Files are taken byte for byte, since the scorer reads every form
+and says what is unusual; completeness.json tells beforehand what is missing, short or long, and what lies there besides.
+Missing sequences are left out rather than made up.
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ import argparse
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from collections.abc import Sequence as Series
 from pathlib import Path, PurePosixPath
-
-import numpy as np
+from typing import Any
 
 from workflow_scripts import console, files, manifest, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.sequences import Sequence
 
-SEPARATORS = re.compile(r"[\s,;]+")
+SUFFIX = "_tracking_result"  # what the MATLAB kits append to a tracker's folder
 NOT_BOXES = re.compile(r"_(time|all_boxes|all_scores|scores?)$")
+SHOWN = 20  # names of a list that are printed
 
 
 def texts(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Path and bytes of every .txt file of a folder, a zip or a tar archive. BadInput if it is none of them."""
+    """Path and bytes of every .txt file of a folder, a zip or a tar archive. BadInput if it is none of them, or damaged."""
     if archive.is_dir():
         inside = [p for p in sorted(archive.rglob("*")) if p.is_file()]
         if len(inside) == 1 and inside[0].suffix != ".txt":  # what was fetched is one archive in a folder
@@ -37,86 +39,113 @@ def texts(archive: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         for path in inside:
             if path.suffix == ".txt":
                 yield PurePosixPath(path.relative_to(archive.parent).as_posix()), path.read_bytes()
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for name in sorted(opened.namelist()):
-                if name.endswith(".txt"):
-                    yield PurePosixPath(name), opened.read(name)
-    elif archive.is_file() and tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                if member.isfile() and member.name.endswith(".txt"):
-                    yield PurePosixPath(member.name), opened.extractfile(member).read()
-    else:
-        raise BadInput(f"{archive} is neither a folder nor a zip or tar archive: fetch the authors' results again.")
+        return
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                yield from ((PurePosixPath(n), opened.read(n)) for n in sorted(opened.namelist()) if n.endswith(".txt"))
+            return
+        if archive.is_file() and tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as opened:
+                for member in opened:
+                    if member.isfile() and member.name.endswith(".txt"):
+                        yield PurePosixPath(member.name), opened.extractfile(member).read()
+            return
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise BadInput(f"{archive} is damaged ({error}): fetch the authors' results again.") from None
+    raise BadInput(f"{archive} is neither a folder nor a zip or tar archive: fetch the authors' results again.")
 
 
-def parse(raw: bytes, source: str) -> np.ndarray:
-    """Boxes [N, 4] of a text with commas, tabs or spaces. BadInput names the first line that is not four numbers."""
-    rows = []
-    for number, line in enumerate(raw.decode("utf-8-sig", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = [float(v) for v in SEPARATORS.split(line.strip(" \t\r,;"))]
-        except ValueError:
-            row = []
-        if len(row) != 4:
-            raise BadInput(f"{source}, line {number}: {line[:60]!r} is not a box; fetch the authors' results again.")
-        rows.append(row)
-    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+def in_folder(path: PurePosixPath, tracker: str) -> bool:
+    """Whether `path` lies in the folder `tracker` (one name or several, ``DUTrack/tnl2k``) at any depth, in any case."""
+    wanted = [part.lower() for part in PurePosixPath(tracker).parts]
+    parts = [part.lower().removesuffix(SUFFIX) for part in path.parts[:-1]]
+    return any(parts[i : i + len(wanted)] == wanted for i in range(len(parts)))
 
 
-def choose(found: dict[PurePosixPath, bytes], tracker: str, chosen: Series[Sequence]) -> dict[str, PurePosixPath]:
-    """The file of each sequence: named like it, in a folder called `tracker` at any depth. BadInput names folders there are."""
-    mine = {p: raw for p, raw in found.items() if tracker.lower() in (part.lower() for part in p.parts[:-1])}
+def choose(found: Series[PurePosixPath], tracker: str, chosen: Series[Sequence]) -> tuple[dict[str, PurePosixPath], list[str]]:
+    """(the file of each sequence, named like it; files of the folder that belong to none). BadInput if there is no such folder,
+    or two files for one sequence."""
+    mine = [p for p in found if in_folder(p, tracker)]
     if not mine:
-        folders = sorted({p.parent.name for p in found})
+        folders = sorted({p.parent.name.removesuffix(SUFFIX) for p in found})
         raise BadInput(f"the archive has no folder {tracker}; it has {', '.join(folders[:12]) or 'no text files'}.")
-    by_name: dict[str, PurePosixPath] = {}
+    names = {s.name.lower(): s.name for s in chosen}
+    paths: dict[str, PurePosixPath] = {}
+    others = []
     for path in mine:
-        if not NOT_BOXES.search(path.stem):
-            by_name.setdefault(path.stem.lower(), path)
-    return {s.name: by_name[s.name.lower()] for s in chosen if s.name.lower() in by_name}
+        name = names.get(path.stem.lower())
+        if name is None or NOT_BOXES.search(path.stem):
+            others.append(str(path))
+        elif name in paths:
+            raise BadInput(
+                f"the archive has {name} twice for {tracker}, {paths[name]} and {path}: name the folder more closely."
+            )
+        else:
+            paths[name] = path
+    return paths, others
 
 
-def import_results(archive: Path, tracker: str, chosen: Series[Sequence], output: Path) -> dict:
-    """Write `output` and return the completeness report: missing sequences, and those with another number of boxes."""
+def import_results(archive: Path, tracker: str, chosen: Series[Sequence], output: Path) -> dict[str, Any]:
+    """Write `output` and return the completeness report: what is missing, of another length, or left over."""
     found = dict(texts(archive))
-    paths = choose(found, tracker, chosen)
-    report = {"sequences": len(paths), "missing": [s.name for s in chosen if s.name not in paths], "other_length": {}}
-    frames = 0
+    paths, others = choose(list(found), tracker, chosen)
+    lines = {name: sum(bool(line.strip()) for line in found[path].splitlines()) for name, path in paths.items()}
+    report = {
+        "tracker": tracker,
+        "sequences": len(paths),
+        "of": len(chosen),
+        "missing": [s.name for s in chosen if s.name not in paths],
+        "other_length": {s.name: [lines[s.name], len(s)] for s in chosen if s.name in paths and lines[s.name] != len(s)},
+        "left_over": others,
+    }
     with files.atomic_folder(output) as folder:
-        for s in chosen:
-            if s.name not in paths:
-                continue
-            boxes = parse(found[paths[s.name]], str(paths[s.name]))
-            frames += len(boxes)
-            if len(boxes) != len(s.frames):
-                report["other_length"][s.name] = [len(boxes), len(s.frames)]
-            files.write_text(folder / f"{s.name}.txt", "".join(",".join(map(repr, box)) + "\n" for box in boxes.tolist()))
-        summary = {"sequences": len(paths), "frames": frames, "seconds": None, "vlm_calls": None, "fall_backs": None}
+        for name, path in paths.items():
+            (folder / f"{name}.txt").write_bytes(found[path])
+        summary = {
+            "sequences": len(paths),
+            "frames": sum(lines.values()),
+            "seconds": None,
+            "vlm_calls": None,
+            "fall_backs": None,
+        }
         files.write_json(folder / "summary.json", summary)
         files.write_json(folder / "completeness.json", report)
     return report
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def sentences(report: dict[str, Any]) -> Iterator[str]:
+    """The completeness report for people."""
+    yield f"{report['tracker']}: {report['sequences']} of {report['of']} sequences"
+    if report["missing"]:
+        yield f"missing: {_some(report['missing'])} (counts as missed)"
+    for name, (found, frames) in report["other_length"].items():
+        yield f"{name}: {found} boxes for {frames} frames ({'cut' if found > frames else 'the rest counts as missed'})"
+    if report["left_over"]:
+        yield f"not of this split: {_some(report['left_over'])}"
+
+
+def _some(names: Series[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def main(arguments: Series[str] | None = None) -> None:
+    """Import one tracker's results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, required=True, help="folder, zip or tar archive with a folder a tracker")
-    parser.add_argument("--tracker", required=True, help="the tracker's folder in the archive")
+    parser.add_argument("--tracker", required=True, help="the tracker's folder in the archive, e.g. DUTrack or DUTrack/tnl2k")
     parser.add_argument("--index", type=Path, required=True, help="index of the benchmark (.npz)")
     parser.add_argument("--split", default="test", help="split that was tracked")
     parser.add_argument("--output", type=Path, required=True, help="folder of the tracker's results")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
-    arguments = parser.parse_args()
-    chosen = sequences.read_index(arguments.index, split=arguments.split)
-    report = import_results(arguments.archive, arguments.tracker, chosen, arguments.output)
-    print(f"{report['sequences']} of {len(chosen)} sequences, {len(report['other_length'])} of another length", flush=True)
-    for name in report["missing"][:20]:
-        print(f"missing: {name}", flush=True)
-    if arguments.manifest:
-        manifest.write(arguments.manifest, [arguments.output], {"tracker": arguments.tracker}, [arguments.index], report)
+    args = parser.parse_args(arguments)
+    chosen = sequences.read_index(args.index, split=args.split)
+    report = import_results(args.archive, args.tracker, chosen, args.output)
+    for line in sentences(report):
+        print(line, flush=True)
+    if args.manifest:
+        manifest.write(args.manifest, [args.output], {"tracker": args.tracker}, [args.index], report)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from collections.abc import Sequence as Series
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from workflow_scripts import console, files, manifest, params, sequences
 from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.serve import Serve
-from workflow_scripts.params.track import Reasoning, Run
+from workflow_scripts.params.track import R1Track, Reasoning, Run
 from workflow_scripts.sequences import Sequence
-from workflow_scripts.track import load_tracker, runner
+from workflow_scripts.track import describers, load_tracker, runner
 from workflow_scripts.track.trackers.base import Tracker
 
-ASKING = ("reasoningtrack",)  # trackers that ask a language model
+ASKING = ("reasoningtrack", "r1track")  # trackers that ask a language model, whatever describes their targets
 IDENTITY = "identity.json"
 
 
@@ -47,11 +48,11 @@ def unfinished(output: Path, identity: dict[str, Any]) -> Path:
 def ready_tracker(
     name: str, settings: Serve | None, model: Path | None, trace: Path, log: Path, **given: Any
 ) -> Iterator[Tracker]:
-    """`load_tracker`, and a server of `model` for the time of the block where the tracker asks one.
+    """`load_tracker`, and with `settings` a server of `model` for the time of the block.
 
     The server starts last: weights that do not fit cost none.
     """
-    if name not in ASKING:
+    if settings is None:
         yield load_tracker(name, **given)
         return
     if model is None and settings.engine != "url":
@@ -74,6 +75,30 @@ def ready_tracker(
         print(
             f"questions: {client.calls} asked, {client.cached} known, {client.retries} retries, {client.fall_backs} fall-backs"
         )
+
+
+def questioning(
+    tracker: str, describer: str = "sentence", *, serve: str | None = None, reasoning: str | None = None, own: str | None = None
+) -> tuple[Serve | None, dict[str, Any]]:
+    """How a tracker's language model is served, None where it asks none, and the options of `load_tracker` for its rule.
+
+    serve, reasoning, own: the sections serve, track.reasoning and track.r1track as JSON; None for params.yaml's.
+    """
+    options: dict[str, Any] = {}
+    if tracker == "reasoningtrack":
+        options = params.section(reasoning, "track.reasoning", Reasoning).model_dump(mode="json", exclude={"network"})
+    captions_instead = tracker == "reasoningtrack" and describer.startswith("blip")
+    if (tracker not in ASKING and describer != "model") or captions_instead:
+        return None, options
+    settings = params.section(serve, "serve", Serve)
+    if tracker == "r1track":
+        p = params.section(own, "track.r1track", R1Track)
+        asks = p.model_dump(include={"malformed_retries", "fall_back_limit"})
+        # the server's first question is ReasoningTrack's, whose form this model was not taught
+        own_way = {"sampling": {"max_tokens": p.max_tokens}, "questions": asks, "life": {"probe": "answers"}}
+        settings = Serve.model_validate(params.merge(settings.model_dump(mode="json"), own_way))
+        options = p.model_dump(exclude={"model", "max_tokens", *asks}) | settings.pixels.model_dump()
+    return settings, options
 
 
 def finish(folder: Path, output: Path, chosen: list[Sequence]) -> dict[str, Any]:
@@ -106,7 +131,7 @@ def track_shard(tracker: Tracker, chosen: list[Sequence], folder: Path, p: Run, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--tracker", required=True, help="static, kcf, csrt, mosse, dutrack, seqtrack, a variant, or reasoningtrack"
+        "--tracker", required=True, help="static, kcf, csrt, mosse, dutrack, seqtrack, a variant, reasoningtrack or r1track"
     )
     parser.add_argument("--index", type=Path, required=True, help="index of the benchmark (.npz)")
     parser.add_argument("--benchmark", default="tnllt", help="whose settings trackers use that have such")
@@ -117,10 +142,13 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=Path, help="vocabulary file (default: the one in the folder of weights)")
     parser.add_argument("--batch", type=int, help="sequences in lockstep (default: track.run.batch)")
     parser.add_argument("--device", help="cpu or cuda (default: track.run.device)")
-    parser.add_argument("--server-model", type=Path, help="reasoningtrack: folder of the merged model")
-    parser.add_argument("--server-log", type=Path, help="reasoningtrack: the server's log (default: beside the output)")
-    parser.add_argument("--server-parameters", help="reasoningtrack: section serve as JSON (default: params.yaml)")
+    parser.add_argument("--describer", default="sentence", choices=describers.NAMES, help="where its words come from")
+    parser.add_argument("--captioner", type=Path, help="describer blip: folder of its model")
+    parser.add_argument("--server-model", type=Path, help="a tracker that asks: folder of the language model")
+    parser.add_argument("--server-log", type=Path, help="a tracker that asks: the server's log (default: beside the output)")
+    parser.add_argument("--server-parameters", help="a tracker that asks: section serve as JSON (default: params.yaml)")
     parser.add_argument("--reasoning-parameters", help="reasoningtrack: section track.reasoning as JSON (default: params.yaml)")
+    parser.add_argument("--r1track-parameters", help="r1track: section track.r1track as JSON (default: params.yaml)")
     parser.add_argument("--parameters", help="track.run as JSON (default: params.yaml)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the shard's results")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
@@ -130,6 +158,8 @@ def main() -> None:
 
     chosen = sequences.read_index(arguments.index, split=arguments.split)
     chosen = runner.shard_of(chosen, arguments.shard, arguments.shards)
+    describer = describers.on_benchmark(arguments.describer, arguments.benchmark)
+    chosen = [replace(s, sentence=describers.first_words(s, arguments.benchmark, describer)) for s in chosen]
     runner.check_sequences(chosen, p.readers)
     identity: dict[str, Any] = {
         "tracker": arguments.tracker,
@@ -138,19 +168,25 @@ def main() -> None:
         "shard": [arguments.shard, arguments.shards],
         "index": files.sha256(arguments.index),
         "weights": arguments.weights and manifest.summary(arguments.weights)["sha256"],
+        "describer": describer,
         **p.model_dump(include={"batch", "device", "precision", "compiled"}),
     }
     if arguments.vocabulary:
         identity["vocabulary"] = files.sha256(arguments.vocabulary)
-    settings, options = None, {}
-    if arguments.tracker in ASKING:
-        settings = params.section(arguments.server_parameters, "serve", Serve)
-        identity |= {"serve": settings.model_dump(mode="json")}
+    if arguments.captioner:
+        identity["captioner"] = manifest.summary(arguments.captioner)["sha256"]
+    settings, options = questioning(
+        arguments.tracker,
+        describer,
+        serve=arguments.server_parameters,
+        reasoning=arguments.reasoning_parameters,
+        own=arguments.r1track_parameters,
+    )
+    if options:
+        identity["rule"] = options
+    if settings is not None:
+        identity["serve"] = settings.model_dump(mode="json")
         identity["model"] = arguments.server_model and manifest.summary(arguments.server_model)["sha256"]
-    if arguments.tracker == "reasoningtrack":
-        rule = params.section(arguments.reasoning_parameters, "track.reasoning", Reasoning)
-        options = rule.model_dump(mode="json", exclude={"network"})
-        identity["reasoning"] = options
     folder = unfinished(arguments.output, identity)
     trace = folder / "answers.jsonl"
     log = arguments.server_log or arguments.output.with_name(f"{arguments.output.name}.server.log")
@@ -158,6 +194,8 @@ def main() -> None:
         "weights": arguments.weights,
         "benchmark": arguments.benchmark,
         "vocabulary": arguments.vocabulary,
+        "describer": describer,
+        "captioner": arguments.captioner,
         "rows": p.batch,
         **p.model_dump(include={"device", "precision", "compiled"}),
         **options,
@@ -174,7 +212,7 @@ def main() -> None:
         manifest.write(
             arguments.manifest,
             [arguments.output / f"{s.name}.txt" for s in chosen],
-            {k: v for k, v in identity.items() if k not in ("index", "weights", "vocabulary", "model")},
+            {k: v for k, v in identity.items() if k not in ("index", "weights", "vocabulary", "captioner", "model")},
             inputs,
             facts,
         )

@@ -29,7 +29,7 @@ VERSION = "tiny"  # the key of MGIT's lists in it
 def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
     """Sequences of every split folder that is there: those that mgit.json names, in its order, or all."""
     file = next((folder / LIST for folder in (lists, root) if (folder / LIST).is_file()), None)
-    named = files.read_json(file).get(VERSION, {}) if file else {}
+    named = listed(file) if file else {}
     entries = []
     for split, place in benchmark.splits.items():
         folder = next((f for f in (root / place, root / f"MGIT-{split.capitalize()}") if f.is_dir()), None)
@@ -38,9 +38,22 @@ def find(root: Path, benchmark: Benchmark, lists: Path) -> list[Entry]:
         ids = named.get(split, []) if file else [p.name for p in common.folders(folder)]
         for name in ids:
             if not (folder / name).is_dir():
-                raise BadInput(f"{file} names {name} ({split}), which is not in {folder}: restore the dataset again.")
+                lines = file.read_text().splitlines() if file else []
+                line = next((at for at, text in enumerate(lines, start=1) if f'"{name}"' in text), 1)
+                raise BadInput(
+                    f"{file}, line {line} names {name} ({split}), which is not in {folder}: restore the dataset again."
+                )
             entries.append(Entry(name, split, folder / name / f"frame_{name}", root, lists))
     return entries
+
+
+def listed(file: Path) -> dict[str, list[str]]:
+    """MGIT's sequences by split."""
+    named = files.read_json(file)
+    splits = named.get(VERSION) if isinstance(named, dict) else None
+    if not isinstance(splits, dict) or not all(isinstance(ids, list) for ids in splits.values()):
+        raise BadInput(f"{file}, line 1: no lists of sequences under {VERSION!r}; fetch it from the toolkit again.")
+    return splits
 
 
 def read(entry: Entry, benchmark: Benchmark) -> Sequence:
@@ -69,7 +82,7 @@ def read(entry: Entry, benchmark: Benchmark) -> Sequence:
 def read_story(path: Path) -> str:
     """The last description of a sequence's table."""
     try:
-        rows = list(openpyxl.load_workbook(common.note(path), read_only=True, data_only=True).active.values)
+        rows = list(openpyxl.load_workbook(path, read_only=True, data_only=True).active.values)
         column = rows[0].index("description")
         told = [str(row[column]).strip() for row in rows[1:] if row[column]]
     except (OSError, zipfile.BadZipFile, InvalidFileException, KeyError, IndexError, ValueError, AttributeError, TypeError):
