@@ -236,8 +236,9 @@ def score_files(
     tallies = [_Tally(p) for p in chosen]
     problems: list[str] = []
     lenient = [options.lenient or tracker in options.published for tracker in folders]
+    present = {folder: {p.name for p in folder.iterdir()} if folder.is_dir() else set() for folder in folders.values()}
     for annotation in annotations:
-        paths = [results.result_path(folder, annotation.name) for folder in folders.values()]
+        paths = [results.result_path(folder, annotation.name, present[folder]) for folder in folders.values()]
         grounds = [_ground(p, annotation, options) for p in chosen]
         known = _recall(cache, grounds, annotation, paths)
         empty_is_break = options.reproduce_kit_bugs and b"" in known.raws
