@@ -200,7 +200,7 @@ def read_all_boxes(paths: Series[Path], lenient: bool = False, dialect: str = "m
 def _scan(raw: bytes) -> Floats | None:
     """Columns [4, M] of one file by the compiled scanner, where it can read it."""
     room = np.empty((4, raw.count(b"\n") + raw.count(b"\r") + 1))
-    rows = scanner.scan_boxes(scanner.library(), raw, room)
+    rows = scanner.scan_boxes(raw, room)
     return None if rows is None else room[:, :rows]
 
 
@@ -273,9 +273,8 @@ def fit_arrays(
 def _read_fast(raws: Series[bytes | None], planes: Floats) -> list[int | None]:
     """Read files into `planes` [4, K, N], cut to N rows: how many rows each has, or None for what only `parse_boxes` can read
     (whose place then holds anything)."""
-    compiled = scanner.library()
-    if compiled is not None:
-        return [scanner.scan_boxes(compiled, raw, planes[:, k]) if raw else None for k, raw in enumerate(raws)]
+    if scanner.library() is not None:
+        return [scanner.scan_boxes(raw, planes[:, k]) if raw else None for k, raw in enumerate(raws)]
     frames = planes.shape[2]
     found: list[int | None] = []
     for k, columns in enumerate(_parse_clean(raws)):
