@@ -1,5 +1,6 @@
 """Nobody vouches for an archive: whatever is not a plain file inside the target is refused, and a damaged one never passes."""
 
+import gc
 import gzip
 import hashlib
 import os
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import checksums, restore, streams
+from workflow_scripts.data import checksums, members, restore, streams
 
 HOSTILE = {
     "a way to the parent": [plain("../out.txt")],
@@ -109,6 +110,12 @@ def test_several_gzip_members_and_trailing_zeros_are_read(tmp_path):
     found[0].write_bytes(found[0].read_bytes() + bytes(512))
     restore.restore(found, tmp_path / "out")
     assert tree(tmp_path / "out") == {"a": b"x" * 3000}
+
+
+def test_headers_that_were_read_take_no_memory():
+    stream = streams.Forward(iter([tar(*[plain(f"{n}", b"") for n in range(1000)])]))
+    count = sum(1 for _ in members.headers(stream))
+    assert count == 1000 and sum(isinstance(thing, members.Header) for thing in gc.get_objects()) < 10
 
 
 MEMBERS = [plain(f"s/imgs/{n:05d}.jpg", random.Random(n).randbytes(900)) for n in range(4)]

@@ -204,6 +204,16 @@ def test_a_damaged_part_is_named_by_its_md5_whatever_noticed_it(copied, tmp_path
         restore.restore(found(copied), tmp_path / "out")
 
 
+def test_a_part_with_another_md5_is_refused_though_it_unpacks(copied, tmp_path):
+    first = found(copied)[0]
+    data = bytearray(first.read_bytes())
+    data[4] ^= 1  # the time in gzip's header
+    first.write_bytes(bytes(data))
+    with pytest.raises(BadInput, match=r"TNLLT_part_aa has md5 .* delete it and fetch it again"):
+        restore.restore(found(copied), tmp_path / "out", checksums.read(copied / "TNLLT_parts.md5"))
+    assert restore.restore(found(copied), tmp_path / "out").matched == "nothing published"
+
+
 def test_parts_in_a_wrong_order_are_refused(copied, tmp_path):
     first, second, third = found(copied)
     with pytest.raises(BadInput, match="TNLLT_part_ab does not begin a gzip archive"):

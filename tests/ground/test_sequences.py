@@ -1,5 +1,6 @@
 """The index gives back what was put in, and refuses what is no index."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,33 @@ def test_a_truncated_index_is_refused_by_name(tmp_path, two):
     (tmp_path / "i.npz").write_bytes(data[: len(data) // 2])
     with pytest.raises(BadInput, match=r"i\.npz is not an index"):
         sequences.read_index(tmp_path / "i.npz")
+
+
+def test_an_index_of_another_version_is_refused_by_name(tmp_path, two, monkeypatch):
+    root, original = two
+    monkeypatch.setattr(sequences, "INDEX_VERSION", sequences.INDEX_VERSION - 1)
+    sequences.write_index(tmp_path / "i.npz", original, root, "tnllt")
+    monkeypatch.undo()
+    for read in (sequences.read_index, sequences.read_header):
+        with pytest.raises(BadInput, match=r"i\.npz was written by another version .*: index the benchmark again"):
+            read(tmp_path / "i.npz")
+
+
+def test_frames_of_several_folders_and_none_are_given_back(tmp_path, two):
+    root, (one, other) = two
+    both = [replace(one, frames=[*one.frames, *other.frames]), replace(other, frames=[])]
+    sequences.write_index(tmp_path / "i.npz", both, root, "tnllt")
+    assert [list(s.frames) for s in sequences.read_index(tmp_path / "i.npz")] == [[*one.frames, *other.frames], []]
+
+
+def test_a_long_sequence_takes_little_room(tmp_path, two):
+    root, (one, _) = two
+    long = replace(
+        one, frames=[root / "one" / f"{n:08d}.jpg" for n in range(1, 5001)], boxes=one.boxes[:1], present=one.present[:1]
+    )
+    sequences.write_index(tmp_path / "i.npz", [long], root, "tnllt")
+    assert (tmp_path / "i.npz").stat().st_size < 2000
+    assert sequences.read_index(tmp_path / "i.npz")[0].frames[4999] == root / "one" / "00005000.jpg"
 
 
 def test_frames_outside_the_root_are_refused(tmp_path, two):

@@ -9,9 +9,11 @@ import pytest
 from test_properties import study
 
 from workflow_scripts.console import BadInput
-from workflow_scripts.score import cache, protocols, results, scoring
+from workflow_scripts.score import cache, protocols, results, scanner, scoring
 from workflow_scripts.score.cache import Cache
 from workflow_scripts.score.scoring import Options
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 CHOSEN = [protocols.get("tnllt"), protocols.get("corrected")]
 OPTIONS = Options(lenient=True)
@@ -30,17 +32,23 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def run(files, chosen=CHOSEN, options=OPTIONS, cached=True):
-    """Outcomes, and which result files were scored."""
+    """Outcomes, and which result files were scored, by either engine."""
     annotations, folders, where = files
+    path_of = {path.read_bytes(): str(path) for folder in folders.values() for path in folder.iterdir()}
     scored: list[str] = []
+
+    def spy(module, name, paths_of):
+        real = getattr(module, name)
+        patch.setattr(module, name, lambda *given: (scored.extend(paths_of(given)), real(*given))[1])
+
     with pytest.MonkeyPatch.context() as patch:
-        read = results.read_sequence
-        patch.setattr(results, "read_sequence", lambda paths, *rest: (scored.extend(map(str, paths)), read(paths, *rest))[1])
+        spy(results, "read_sequence", lambda given: map(str, given[0]))
+        spy(scanner, "score_text", lambda given: [path_of[given[0]]])
         store = Cache(where) if cached else None
         outcomes = scoring.score_files(chosen, annotations, folders, options, cache=store)
         if store:
             store.save()
-    return outcomes, scored
+    return outcomes, sorted(set(scored))
 
 
 def same_bits(one, other) -> None:

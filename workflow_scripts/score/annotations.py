@@ -14,6 +14,7 @@ from workflow_scripts.score import results
 from workflow_scripts.score.protocols import Protocol
 from workflow_scripts.score.results import Flags, Floats
 
+TOGETHER = 100  # ground truths read at once
 POLARITIES = {"1-is-absent": 1, "1-is-present": 0, "none": None}
 
 
@@ -57,14 +58,20 @@ def from_toolkit(
     if names is None:
         names = sorted(p.stem for p in boxes.glob("*.txt") if not p.stem.endswith("_attribute"))
     flags = absent_folder if value is not None else None
-    return [_read(name, boxes, flags, value, _beside(boxes, "att"), protocol.attributes) for name in names]
+    attributes = _beside(boxes, "att")
+    found = []
+    for start in range(0, len(names), TOGETHER):
+        paths = [boxes / f"{name}.txt" for name in names[start : start + TOGETHER]]
+        for path, file in zip(paths, results.read_all_boxes(paths), strict=True):
+            truth = np.ascontiguousarray(file.boxes.T)
+            found.append(_complete(path, truth, flags, value, attributes, protocol.attributes))
+    return found
 
 
-def _read(
-    name: str, boxes: Path, flags: Path | None, value: int | None, attributes: Path | None, known: tuple[str, ...]
+def _complete(
+    path: Path, truth: Floats, flags: Path | None, value: int | None, attributes: Path | None, known: tuple[str, ...]
 ) -> Annotation:
-    path = boxes / f"{name}.txt"
-    truth = np.ascontiguousarray(results.read_boxes(path).boxes.T)
+    """Add to ground truth [4, N], read at `path`, what the flag files say."""
     frames = truth.shape[1]
     if not frames:
         raise BadInput(f"{path} holds no box: restore it from the benchmark's annotations, or leave the sequence out.")
@@ -72,13 +79,13 @@ def _read(
     if flags is not None and value is not None:
         marks = flags / path.name
         absent = absent_frames(results.read_flags(marks), value, frames, marks)
-    of_sequence = attributes / path.name if attributes else boxes / f"{name}_attribute.txt"
+    of_sequence = attributes / path.name if attributes else path.with_name(f"{path.stem}_attribute.txt")
     found: tuple[str, ...] = ()
     if of_sequence.is_file():
         given = results.read_flags(of_sequence)
         names = (*known, *(f"attribute {i + 1}" for i in range(len(known), len(given))))
         found = tuple(n for n, flag in zip(names, given, strict=False) if flag > 0)
-    return Annotation(name, truth, absent, found)
+    return Annotation(path.stem, truth, absent, found)
 
 
 def _beside(boxes: Path, name: str) -> Path | None:

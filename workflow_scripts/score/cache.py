@@ -53,8 +53,8 @@ class Cache:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = files.cache_folder("scores") if folder is None else folder
-        self._stamps: dict[Path, dict[bytes, bytes]] = {}  # folder of results -> hash of a name -> stamp, hash of the content
-        self._stale: set[Path] = set()  # folders whose stamps are to be written
+        self._stamps: dict[str, dict[bytes, bytes]] = {}  # folder of results -> hash of a name -> stamp, hash of the content
+        self._stale: set[str] = set()  # folders whose stamps are to be written
         self._grown = False
 
     def read(self, key: bytes, width: int) -> dict[bytes, bytes]:
@@ -80,7 +80,8 @@ class Cache:
 
     def digest(self, path: Path) -> bytes | None:
         """Hash of a result file that has not changed since it was read; None where it has, or was never read."""
-        known = self._known(path.parent).get(content(path.name.encode()), b"")
+        folder, _, name = str(path).rpartition("/")
+        known = self._known(folder).get(_name(name), b"")
         return known[_STAMP.size :] if known and known[: _STAMP.size] == _stamp(path) else None
 
     def load(self, path: Path) -> tuple[bytes | None, bytes | None]:
@@ -91,8 +92,9 @@ class Cache:
             return None, None
         digest = content(raw)
         if stamp and time.time_ns() - max(_STAMP.unpack(stamp)[1:3]) > SETTLED * 1e9:
-            self._known(path.parent)[content(path.name.encode())] = stamp + digest
-            self._stale.add(path.parent)
+            folder, _, name = str(path).rpartition("/")
+            self._known(folder)[_name(name)] = stamp + digest
+            self._stale.add(folder)
         return raw, digest
 
     def save(self) -> None:
@@ -110,7 +112,7 @@ class Cache:
     def _path(self, key: bytes) -> Path:
         return self.folder / key.hex()[:2] / key.hex()[2:]
 
-    def _known(self, folder: Path) -> dict[bytes, bytes]:
+    def _known(self, folder: str) -> dict[bytes, bytes]:
         if folder not in self._stamps:
             self._stamps[folder] = self.read(_stamps_of(folder), _STAMP.size + _HASH)
         return self._stamps[folder]
@@ -120,8 +122,12 @@ def _check(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_CHECK).digest()
 
 
-def _stamps_of(folder: Path) -> bytes:
-    return content(b"files of", str(folder.absolute()).encode())
+def _name(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=_HASH).digest()
+
+
+def _stamps_of(folder: str) -> bytes:
+    return content(b"files of", str(Path(folder).absolute()).encode())
 
 
 def _stamp(path: Path) -> bytes | None:

@@ -5,24 +5,20 @@ The features of this file:
 - boxes travel as planes [4, K, N] (x, y, w, h), so that every step is a contiguous vector operation;
 - float operations happen in the MATLAB toolkits' own order, because rounding decides ties at the thresholds;
 - counting is exact: the nearest threshold is guessed by arithmetic, then the value is compared with the threshold itself;
-- the rules of the MATLAB toolkits also run compiled (scanner.c), with the same bits: what is here says what is right.
+- the rules of the MATLAB toolkits also run compiled (scanner.c), with the same bits; what is here says what is right.
 
 What differs between benchmarks is in `Rules`; protocols.py fills them in.
 """
 
 from __future__ import annotations
 
-from ctypes import CDLL
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.score import scanner
 from workflow_scripts.score.results import Flags, Floats
-from workflow_scripts.score.scanner import Counts
 
 Size = tuple[int, int]  # width, height in pixels
 Grids = tuple[Floats, Floats, Floats]  # thresholds of overlap, pixel error and normalised error
@@ -115,20 +111,10 @@ class Ground:
         left_out = int((self.removed | self.invalid).sum()) if self.rules.denominator == "scored" else 0
         return self.truth.shape[1] - left_out
 
-    @cached_property
-    def prepared(self) -> tuple[Floats, NDArray[np.uint8]]:
-        """What scanner.c reads: values [N, 11] of the ground truth alone, in `frame_errors`' own order, and a byte a frame."""
-        rules, low, size = self.rules, self.truth[:2], self.truth[2:]
-        with np.errstate(all="ignore"):
-            centre = low + (size - float(rules.inclusive_centre)) * 0.5
-            far = low + size - float(rules.inclusive_overlap)
-            known = np.concatenate([low, far, size[:1] * size[1:], centre, size, centre / size])
-        kinds = (self.removed | self.invalid) * scanner.NOT_COMPARED | np.isnan(self.truth).any(axis=0) * scanner.UNREPAIRED
-        if rules.invalid_truth_pixel == "hit":
-            kinds |= self.invalid * scanner.PIXEL_HIT
-        if rules.invalid_truth_norm == "hit":
-            kinds |= self.invalid * scanner.NORM_HIT
-        return np.ascontiguousarray(known.T), kinds
+    @property
+    def share(self) -> float:
+        """What the toolkits divide counts by."""
+        return self.frames + EPS
 
 
 def ground_of(truth: Floats, absent: Flags, rules: Rules, colon: str = "matlab", image_size: Size | None = None) -> Ground:
@@ -288,13 +274,19 @@ def frame_errors(planes: Floats, ground: Ground) -> FrameErrors:
     return FrameErrors(iou, pixel, norm)
 
 
-def _count(planes: Floats, missed: Flags, ground: Ground) -> Counts:
-    """Histograms of the ranks of all errors, in NumPy."""
-    rules = ground.rules
+def score_sequence(planes: Floats, ground: Ground, missed: Flags | None = None) -> SequenceScore:
+    """Curves of one sequence.
+
+    `planes` [4, K, N] are the boxes as written, `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the
+    TNLLT, LaSOT and TNL2K toolkits' calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
+    """
+    rules, thresholds = ground.rules, ground.thresholds
+    missed = np.zeros(planes.shape[1:], dtype=bool) if missed is None else missed
     non_finite = np.zeros(len(missed), dtype=np.int64)
     with np.errstate(all="ignore"):
         if not np.isfinite(planes.sum()):
             non_finite = (~np.isfinite(planes).all(axis=0) & ~missed).sum(axis=1)
+    planes = np.rint(planes) if rules.rounded else planes
     repaired = np.zeros_like(non_finite)
     if rules.repair != "none":
         planes, rows = repair_rows(planes, ground.truth, rules.repair)
@@ -305,40 +297,16 @@ def _count(planes: Floats, missed: Flags, ground: Ground) -> Counts:
         iou[missed] = -1.0
         pixel[missed] = norm[missed] = np.inf
     reached = iou if rules.success_at == ">" else np.nextafter(iou, np.inf)  # the least double above: t < it means t <= iou
-    histograms = [_histogram(rank(v, t), len(t)) for v, t in zip((reached, pixel, norm), ground.thresholds, strict=True)]
-    return Counts(*histograms, np.maximum(iou, 0.0, out=iou), repaired, non_finite)
-
-
-def _count_compiled(library: CDLL, planes: Floats, missed: Flags, ground: Ground) -> Counts:
-    """The same by scanner.c."""
-    rules = ground.rules
-    first = ground.truth[:, 0].copy() if rules.first_frame == "ground truth" else None
-    minus_one = float(rules.inclusive_overlap), float(rules.inclusive_centre)
-    repair = scanner.REPAIRS.index(rules.repair)
-    return scanner.count_frames(library, planes, *ground.prepared, missed, first, repair, *minus_one, ground.thresholds)
-
-
-def score_sequence(planes: Floats, ground: Ground, missed: Flags | None = None) -> SequenceScore:
-    """Curves of one sequence.
-
-    `planes` [4, K, N] are the boxes as written, `missed` [K, N] rows that count as a miss whatever they hold. Formulas: the
-    TNLLT, LaSOT and TNL2K toolkits' calc_seq_err_robust and calc_rect_int; see docs/scoring.md.
-    """
-    rules = ground.rules
-    missed = np.zeros(planes.shape[1:], dtype=bool) if missed is None else missed
-    planes = np.rint(planes) if rules.rounded else planes
-    known = (
-        not rules.clip_to_image and rules.norm_size == "truth" and rules.success_at == ">" and rules.repair in scanner.REPAIRS
-    )
-    library = scanner.library() if known else None  # it knows the rules of the MATLAB toolkits and those near them
-    counts = _count(planes, missed, ground) if library is None else _count_compiled(library, planes, missed, ground)
-    share = ground.frames + EPS
+    above = _histogram(rank(reached, thresholds[0]), len(thresholds[0]))
+    within_pixel = _histogram(rank(pixel, thresholds[1]), rules.error_steps)
+    within_norm = _histogram(rank(norm, thresholds[2]), rules.error_steps)
+    np.cumsum(np.maximum(iou, 0.0, out=iou), axis=1, out=iou)  # in order, and not in pairs as sum() adds
     return SequenceScore(
-        success=np.cumsum(counts.success[:, :0:-1], axis=1)[:, ::-1] / share,
-        pixel=np.cumsum(counts.pixel[:, :-1], axis=1) / share,
-        norm=np.cumsum(counts.norm[:, :-1], axis=1) / share,
-        overlap=counts.overlap.sum(axis=1) / max(ground.frames, 1) + 0.0,  # never -0.0
+        success=np.cumsum(above[:, :0:-1], axis=1)[:, ::-1] / ground.share,
+        pixel=np.cumsum(within_pixel[:, :-1], axis=1) / ground.share,
+        norm=np.cumsum(within_norm[:, :-1], axis=1) / ground.share,
+        overlap=iou[:, -1] / max(ground.frames, 1) + 0.0,  # never -0.0
         frames=ground.frames,
-        repaired=counts.repaired,
-        non_finite=counts.non_finite,
+        repaired=repaired,
+        non_finite=non_finite,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence as Series
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,17 +140,21 @@ def clean_rows(raw: bytes) -> tuple[int, int] | None:
     return rows, separators[0]
 
 
-def _parse_clean(files: Series[tuple[bytes, int]]) -> list[Floats] | None:
-    """Columns [4][sum of rows] of clean files, (bytes, delimiter) each; None where Arrow finds something unusual after all."""
+def _parse_clean(raws: Series[bytes | None]) -> list[list[Floats] | None]:
+    """Columns [4][M] of each clean file, all read in one call of Arrow; None for the others."""
     import pyarrow as pa  # a tenth of a second, which the compiled scanner saves
     from pyarrow import csv
 
+    raws = [raw.replace(b"\r\n", b"\n") if raw and b"\r" in raw else raw for raw in raws]
+    clean = {k: rows for k, raw in enumerate(raws) if raw and (rows := clean_rows(raw))}
     parts = []
-    for raw, delimiter in files:
+    for k, (_, delimiter) in clean.items():
+        raw = raws[k] or b""
         parts.append(raw if delimiter == ord(",") else raw.replace(bytes([delimiter]), b","))
         if not raw.endswith(b"\n"):
             parts.append(b"\n")
     joined = b"".join(parts)
+    found: list[list[Floats] | None] = [None] * len(raws)
     try:
         table = csv.read_csv(
             pa.BufferReader(joined),
@@ -157,24 +162,46 @@ def _parse_clean(files: Series[tuple[bytes, int]]) -> list[Floats] | None:
             parse_options=csv.ParseOptions(delimiter=",", quote_char=False),
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float64()), null_values=[]),
         )
-    except pa.ArrowInvalid:
-        return None
-    if any(column.null_count or column.num_chunks != 1 for column in table.columns):
-        return None
+    except pa.ArrowInvalid:  # something unusual after all, or nothing to read
+        return found
+    if any(c.null_count or c.num_chunks != 1 for c in table.columns) or len(table) != sum(rows for rows, _ in clean.values()):
+        return found
     # not to_numpy(), which imports pandas wherever it is installed
-    return [np.frombuffer(column.chunk(0).buffers()[1], dtype=np.float64, count=len(column)) for column in table.columns]
+    columns = [np.frombuffer(c.chunk(0).buffers()[1], dtype=np.float64, count=len(c)) for c in table.columns]
+    start = 0
+    for k, (rows, _) in clean.items():
+        found[k] = [column[start : start + rows] for column in columns]
+        start += rows
+    return found
 
 
 def read_boxes(path: str | Path, lenient: bool = False, dialect: str = "matlab") -> BoxFile:
     """Read one file of boxes (results or ground truth)."""
-    raw = read_bytes(Path(path))
-    if raw is None:
-        raise BadInput(f"{path} does not exist: put the file there, or leave its sequence out of the list.")
+    return read_all_boxes([Path(path)], lenient, dialect)[0]
+
+
+def read_all_boxes(paths: Series[Path], lenient: bool = False, dialect: str = "matlab") -> list[BoxFile]:
+    """Read files of boxes of any lengths."""
+    raws = []
+    for path in paths:
+        raws.append(read_bytes(path))
+        if raws[-1] is None:
+            raise BadInput(f"{path} does not exist: put the file there, or leave its sequence out of the list.")
+    quick = _parse_clean(raws) if scanner.library() is None else [_scan(raw) for raw in raws if raw is not None]
+    found = []
+    for path, raw, columns in zip(paths, raws, quick, strict=True):
+        if columns is None:
+            found.append(parse_boxes(raw or b"", path, lenient, dialect))
+        else:
+            found.append(BoxFile(np.stack(columns).T, np.zeros(len(columns[0]), dtype=bool)))
+    return found
+
+
+def _scan(raw: bytes) -> Floats | None:
+    """Columns [4, M] of one file by the compiled scanner, where it can read it."""
     room = np.empty((4, raw.count(b"\n") + raw.count(b"\r") + 1))
-    rows = _read_fast([raw], room[:, None])[0]
-    if rows is None:
-        return parse_boxes(raw, path, lenient, dialect)
-    return BoxFile(room[:, :rows].T, np.zeros(rows, dtype=bool))
+    rows = scanner.scan_boxes(raw, room)
+    return None if rows is None else room[:, :rows]
 
 
 def read_flags(path: str | Path) -> Floats:
@@ -198,7 +225,7 @@ def read_flags(path: str | Path) -> Floats:
 
 def _blank(count: int, frames: int) -> SequenceResults:
     return SequenceResults(
-        planes=np.full((4, count, frames), np.nan),
+        planes=np.empty((4, count, frames)),
         missed=np.zeros((count, frames), dtype=bool),
         unreadable=np.zeros(count, dtype=bool),
         missing=np.zeros(count, dtype=np.int64),
@@ -223,9 +250,10 @@ def _fit(out: SequenceResults, k: int, rows: int, source: str, forgiving: bool) 
 
 
 def _place(out: SequenceResults, k: int, columns: Floats) -> None:
-    """Put the first N rows of columns [4, M] into tracker k's place."""
+    """Put the first N rows of columns [4, M] into tracker k's place; what is missing is NaN."""
     used = min(columns.shape[1], out.planes.shape[2])
     out.planes[:, k, :used] = columns[:, :used]
+    out.planes[:, k, used:] = np.nan
 
 
 def fit_arrays(
@@ -245,21 +273,15 @@ def fit_arrays(
 def _read_fast(raws: Series[bytes | None], planes: Floats) -> list[int | None]:
     """Read files into `planes` [4, K, N], cut to N rows: how many rows each has, or None for what only `parse_boxes` can read
     (whose place then holds anything)."""
-    compiled = scanner.library()
-    if compiled is not None:
-        return [scanner.scan_boxes(compiled, raw, planes[:, k]) if raw else None for k, raw in enumerate(raws)]
-    raws = [raw.replace(b"\r\n", b"\n") if raw and b"\r" in raw else raw for raw in raws]
-    clean = {k: rows for k, raw in enumerate(raws) if raw and (rows := clean_rows(raw))}
-    columns = _parse_clean([(raws[k] or b"", delimiter) for k, (_, delimiter) in clean.items()]) if clean else None
-    if columns is None or len(columns[0]) != sum(rows for rows, _ in clean.values()):
-        return [None] * len(raws)
-    start, frames = 0, planes.shape[2]
-    for k, (rows, _) in clean.items():
-        used = min(rows, frames)
-        for plane, column in zip(planes, columns, strict=True):
-            plane[k, :used] = column[start : start + used]
-        start += rows
-    return [clean[k][0] if k in clean else None for k in range(len(raws))]
+    if scanner.library() is not None:
+        return [scanner.scan_boxes(raw, planes[:, k]) if raw else None for k, raw in enumerate(raws)]
+    frames = planes.shape[2]
+    found: list[int | None] = []
+    for k, columns in enumerate(_parse_clean(raws)):
+        found.append(None if columns is None else len(columns[0]))
+        for plane, column in zip(planes, columns or (), strict=columns is not None):
+            plane[k, : len(column)] = column[:frames]
+    return found
 
 
 def read_sequence(
@@ -304,13 +326,11 @@ def read_sequence(
     return out
 
 
-def result_path(folder: Path, sequence: str) -> Path:
-    """A tracker's file of one sequence: <sequence>.txt, or GOT-10k's <sequence>/<sequence>_001.txt."""
-    plain = folder / f"{sequence}.txt"
-    if plain.exists():
-        return plain
-    nested = folder / sequence / f"{sequence}_001.txt"
-    return nested if nested.exists() else plain
+def result_path(folder: Path, sequence: str, present: Set[str]) -> Path:
+    """A tracker's file of one sequence: <sequence>.txt or, going by the names `present` in its folder, GOT-10k's
+    <sequence>/<sequence>_001.txt."""
+    nested = sequence in present and f"{sequence}.txt" not in present
+    return Path(f"{folder}/{sequence}/{sequence}_001.txt" if nested else f"{folder}/{sequence}.txt")
 
 
 def read_bytes(path: Path) -> bytes | None:

@@ -136,7 +136,7 @@ def main(arguments: Series[str] | None = None) -> None:
     )
     beside = settings.beside if args.beside is None else [n for n in args.beside.split(",") if n]
     chosen = [protocol, *(protocols.get(n) for n in beside if n != protocol.name)]
-    folders = tracker_folders(args.results, args.trackers.split(",") if args.trackers else None)
+    folders = tracker_folders(args.results, [t for t in args.trackers.split(",") if t] if args.trackers else None)
     cache = Cache()
     outcomes = score_files(chosen, annotated, folders, options, args.index or args.annotations, cache)
     cache.save()

@@ -1,6 +1,6 @@
-/* The score stage's two inner loops: text to boxes, and boxes to histograms.
+/* The score stage's inner loops: text to boxes, and boxes to curves.
  *
- * Each does what Python code beside it does (results.py, curves.py) and gives the same bits; that code is the reference, and
+ * They do what the Python code beside them does (results.py, curves.py) and give the same bits; that code is the reference, and
  * does the work where no C compiler is. Compile with -ffp-contract=off: a fused multiply-add would round differently.
  */
 #include <float.h>
@@ -149,15 +149,28 @@ int64_t scan_boxes(const unsigned char *text, int64_t size, int64_t capacity, do
     return rows;
 }
 
-/* ---- boxes to histograms ---- */
+/* ---- boxes to a record: three curves and what was counted ---- */
 
 typedef struct { /* one frame's ground truth, and what does not depend on the tracker */
     double x, y, right, bottom, area;
     double centre_x, centre_y, width, height, norm_x, norm_y; /* norm: the centre in units of width and height */
 } truth_t;
 
+typedef struct { /* one sequence's ground truth under one benchmark's rules: scanner.py's Prepared */
+    int64_t frames, scored; /* of the sequence; in the denominator of the mean overlap */
+    const truth_t *truth;
+    const uint8_t *kinds;
+    const double *first; /* the box that stands for every tracker's first, or NULL */
+    int64_t repair;
+    double corner, middle; /* 1 where the benchmark takes one off sizes for the far corner and for the centre, else 0 */
+    double share;          /* denominator of the curves */
+    const double *thresholds[3];
+    int64_t steps[3];
+} ground_t;
+
 enum { UNREPAIRED = 1, NOT_COMPARED = 2, PIXEL_HIT = 4, NORM_HIT = 8 }; /* bits of a frame's kind */
 enum { REPAIR_NONE, REPAIR_BAD, REPAIR_ZERO_SIZE };
+enum { MOST_STEPS = 128 };
 
 /* MATLAB's min and max, which ignore a NaN: without a branch where only `a` can be one, and in general. */
 static double lesser(double a, double b) { return a < b ? a : b; }
@@ -171,59 +184,86 @@ static int64_t rank_of(double value, const double *thresholds, double last, doub
     return nearest + (thresholds[nearest] < value); /* what is left of the nearest is below the value, what is right above it */
 }
 
-/* Histograms of the ranks of overlap, pixel error and normalised error of boxes [4, K, N], each [K, steps + 1]; overlap [K, N],
- * at least 0; rows repaired and not finite [K]. missed [K, N]: rows that count as a miss. first: the box that stands for every
- * tracker's first, or NULL. corner and middle: 1 where the benchmark takes one off sizes for the far corner and the centre. */
-void count_frames(int64_t trackers, int64_t frames, const double *boxes, const truth_t *truth, const uint8_t *kinds,
-                  const uint8_t *missed, const double *first, int64_t repair, double corner, double middle,
-                  const double *const thresholds[3], const int64_t steps[3], int64_t *const histograms[3], double *overlap,
-                  int64_t *repaired, int64_t *non_finite) {
-    double last[3], each[3];
-    for (int i = 0; i < 3; i++) last[i] = (double)(steps[i] - 1), each[i] = last[i] / thresholds[i][steps[i] - 1];
-    for (int64_t k = 0; k < trackers; k++) {
-        const double *xs = boxes + k * frames, *ys = xs + trackers * frames, *ws = ys + trackers * frames,
-                     *hs = ws + trackers * frames;
-        int64_t *counts[3];
-        for (int i = 0; i < 3; i++) counts[i] = histograms[i] + k * (steps[i] + 1);
-        double px = 0, py = 0, pw = 0, ph = 0; /* the row before */
-        for (int64_t n = 0; n < frames; n++) {
-            const truth_t *t = truth + n;
-            int kind = kinds[n], miss = missed[k * frames + n];
-            double x = xs[n], y = ys[n], w = ws[n], h = hs[n];
-            if (!((x - x) + (y - y) + (w - w) + (h - h) == 0)) non_finite[k] += !miss;
-            int good = repair == REPAIR_BAD ? w > 0 && h > 0 && x == x && y == y
-                                            : repair == REPAIR_NONE || (w != 0 && h != 0);
-            if (!good && n > 0 && !(kind & UNREPAIRED)) {
-                x = px, y = py, w = pw, h = ph;
-                repaired[k] += !miss;
-            }
-            px = x, py = y, pw = w, ph = h;
-            if (n == 0 && first) x = first[0], y = first[1], w = first[2], h = first[3];
-            double iou = -1, pixel = INFINITY, norm = INFINITY;
-            if (!(kind & NOT_COMPARED) && !miss) {
-                double right = x + w - corner, bottom = y + h - corner, left, top;
-                if (kind & UNREPAIRED) { /* the ground truth may hold a NaN */
-                    right = least(right, t->right), bottom = least(bottom, t->bottom);
-                    left = most(x, t->x), top = most(y, t->y);
-                } else {
-                    right = lesser(right, t->right), bottom = lesser(bottom, t->bottom);
-                    left = greater(x, t->x), top = greater(y, t->y);
-                }
-                double inner = greater(right - left + corner, 0) * greater(bottom - top + corner, 0);
-                double cx = (w - middle) * 0.5 + x, cy = (h - middle) * 0.5 + y;
-                double dx = cx - t->centre_x, dy = cy - t->centre_y;
-                double nx = cx / t->width - t->norm_x, ny = cy / t->height - t->norm_y;
-                iou = greater(inner / (w * h + t->area - inner), -1);
-                pixel = lesser(sqrt(dx * dx + dy * dy), INFINITY);
-                norm = lesser(sqrt(nx * nx + ny * ny), INFINITY);
-            } else if (!miss) {
-                if (kind & PIXEL_HIT) pixel = -1;
-                if (kind & NORM_HIT) norm = -1;
-            }
-            counts[0][rank_of(iou, thresholds[0], last[0], each[0])]++;
-            counts[1][rank_of(pixel, thresholds[1], last[1], each[1])]++;
-            counts[2][rank_of(norm, thresholds[2], last[2], each[2])]++;
-            overlap[k * frames + n] = greater(iou, 0);
-        }
+/* The record of boxes [4, N]: curves of overlap, pixel error and normalised error, then mean overlap, denominator, repaired rows
+ * and rows with NaN or infinity. Returns where it ends. */
+static double *score(const double *boxes, const ground_t *g, double *record) {
+    const double *xs = boxes, *ys = xs + g->frames, *ws = ys + g->frames, *hs = ws + g->frames;
+    int64_t counts[3][MOST_STEPS + 1] = {{0}}, repaired = 0, non_finite = 0;
+    double last[3], each[3], overlap = 0;
+    for (int i = 0; i < 3; i++) {
+        last[i] = (double)(g->steps[i] - 1);
+        each[i] = last[i] / g->thresholds[i][g->steps[i] - 1];
     }
+    double px = 0, py = 0, pw = 0, ph = 0; /* the row before */
+    for (int64_t n = 0; n < g->frames; n++) {
+        const truth_t *t = g->truth + n;
+        int kind = g->kinds[n];
+        double x = xs[n], y = ys[n], w = ws[n], h = hs[n];
+        non_finite += !((x - x) + (y - y) + (w - w) + (h - h) == 0);
+        int good = g->repair == REPAIR_BAD ? w > 0 && h > 0 && x == x && y == y
+                                           : g->repair == REPAIR_NONE || (w != 0 && h != 0);
+        if (!good && n > 0 && !(kind & UNREPAIRED)) {
+            x = px, y = py, w = pw, h = ph;
+            repaired++;
+        }
+        px = x, py = y, pw = w, ph = h;
+        if (n == 0 && g->first) x = g->first[0], y = g->first[1], w = g->first[2], h = g->first[3];
+        double iou = -1, pixel = INFINITY, norm = INFINITY;
+        if (!(kind & NOT_COMPARED)) {
+            double right = x + w - g->corner, bottom = y + h - g->corner, left, top;
+            if (kind & UNREPAIRED) { /* the ground truth may hold a NaN */
+                right = least(right, t->right), bottom = least(bottom, t->bottom);
+                left = most(x, t->x), top = most(y, t->y);
+            } else {
+                right = lesser(right, t->right), bottom = lesser(bottom, t->bottom);
+                left = greater(x, t->x), top = greater(y, t->y);
+            }
+            double inner = greater(right - left + g->corner, 0) * greater(bottom - top + g->corner, 0);
+            double cx = (w - g->middle) * 0.5 + x, cy = (h - g->middle) * 0.5 + y;
+            double dx = cx - t->centre_x, dy = cy - t->centre_y;
+            double nx = cx / t->width - t->norm_x, ny = cy / t->height - t->norm_y;
+            iou = greater(inner / (w * h + t->area - inner), -1);
+            pixel = lesser(sqrt(dx * dx + dy * dy), INFINITY);
+            norm = lesser(sqrt(nx * nx + ny * ny), INFINITY);
+        } else {
+            if (kind & PIXEL_HIT) pixel = -1;
+            if (kind & NORM_HIT) norm = -1;
+        }
+        counts[0][rank_of(iou, g->thresholds[0], last[0], each[0])]++;
+        counts[1][rank_of(pixel, g->thresholds[1], last[1], each[1])]++;
+        counts[2][rank_of(norm, g->thresholds[2], last[2], each[2])]++;
+        overlap += greater(iou, 0);
+    }
+    int64_t above = 0; /* success counts frames above a threshold, the errors those at it or below */
+    for (int64_t i = g->steps[0]; i > 0; i--) record[i - 1] = (double)(above += counts[0][i]) / g->share;
+    record += g->steps[0];
+    for (int c = 1; c < 3; c++) {
+        int64_t within = 0;
+        for (int64_t i = 0; i < g->steps[c]; i++) *record++ = (double)(within += counts[c][i]) / g->share;
+    }
+    *record++ = overlap / (double)(g->scored > 1 ? g->scored : 1);
+    *record++ = (double)g->scored;
+    *record++ = (double)repaired;
+    *record++ = (double)non_finite;
+    return record;
+}
+
+/* The record of boxes [4, N], with no row missing and none extra. */
+void score_boxes(const double *boxes, const ground_t *ground, double *record) {
+    record = score(boxes, ground, record);
+    record[0] = record[1] = 0;
+}
+
+/* The records of one result file under several protocols. `room` holds [4, N] boxes. Returns the file's rows, as scan_boxes does;
+ * a file shorter than the sequence has no record. */
+int64_t score_text(const unsigned char *text, int64_t size, double *room, int64_t protocols, const ground_t *const *grounds,
+                   double *const *records) {
+    int64_t frames = grounds[0]->frames;
+    int64_t rows = scan_boxes(text, size, frames, room, room + frames, room + 2 * frames, room + 3 * frames);
+    for (int64_t i = 0; i < protocols && rows >= frames; i++) {
+        double *end = score(room, grounds[i], records[i]);
+        end[0] = 0;
+        end[1] = (double)(rows - frames);
+    }
+    return rows;
 }

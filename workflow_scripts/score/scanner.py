@@ -14,14 +14,18 @@ import platform
 import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Sequence as Series
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts import files
+
+if TYPE_CHECKING:
+    from workflow_scripts.score.curves import Ground
 
 SOURCE = Path(__file__).with_name("scanner.c")
 # contraction into fused multiply-adds would change last bits; sqrt need not set errno; no -march, as caches are shared
@@ -30,8 +34,9 @@ FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
 UNREPAIRED, NOT_COMPARED, PIXEL_HIT, NORM_HIT = (np.uint8(1 << bit) for bit in range(4))  # what a frame is, as in scanner.c
 REPAIRS = ("none", "bad", "zero size")  # Rules.repair by number
 
+MOST_STEPS = 128  # thresholds of a curve
+
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 _whole, _real, _bytes, _at = ctypes.c_int64, ctypes.c_double, ctypes.c_char_p, ctypes.c_void_p
 
@@ -48,8 +53,10 @@ def library() -> ctypes.CDLL | None:
         return None
     found.scan_boxes.restype = _whole
     found.scan_boxes.argtypes = [_bytes, _whole, _whole, _at, _at, _at, _at]
-    found.count_frames.restype = None
-    found.count_frames.argtypes = [_whole, _whole, *[_at] * 5, _whole, _real, _real, *[_at] * 6]
+    found.score_boxes.restype = None
+    found.score_boxes.argtypes = [_at, _at, _at]
+    found.score_text.restype = _whole
+    found.score_text.argtypes = [_bytes, _whole, _at, _whole, _at, _at]
     return found
 
 
@@ -69,57 +76,90 @@ def _compiled() -> Path | None:
     return target
 
 
-def scan_boxes(library: ctypes.CDLL, raw: bytes, planes: Floats) -> int | None:
+def _loaded() -> ctypes.CDLL:
+    found = library()
+    assert found is not None, "ask library() first"
+    return found
+
+
+def scan_boxes(raw: bytes, planes: Floats) -> int | None:
     """Write a file's boxes into `planes` [4, N], cut to N rows. Returns how many it has, or None where a line is anything but
     four plain numbers (`planes` then holds anything)."""
     start, step = planes.__array_interface__["data"][0], planes.strides[0]
-    rows = library.scan_boxes(raw, len(raw), planes.shape[1], start, start + step, start + 2 * step, start + 3 * step)
+    rows = _loaded().scan_boxes(raw, len(raw), planes.shape[1], start, start + step, start + 2 * step, start + 3 * step)
     return rows if rows >= 0 else None
 
 
-@dataclass(frozen=True)
-class Counts:
-    """K trackers' frames by how many thresholds lie below their values, and what was counted on the way."""
+class Prepared(ctypes.Structure):
+    """One sequence's ground truth under one benchmark's rules, as scanner.c reads it."""
 
-    success: Integers  # [K, T + 1] overlap
-    pixel: Integers  # [K, E + 1] centre error in pixels
-    norm: Integers  # [K, E + 1] centre error in units of the target's size
-    overlap: Floats  # [K, N] IoU, 0 where the frame cannot be a success
-    repaired: Integers  # [K]
-    non_finite: Integers  # [K]
+    _fields_: ClassVar = [
+        ("frames", _whole),
+        ("scored", _whole),
+        ("truth", _at),
+        ("kinds", _at),
+        ("first", _at),
+        ("repair", _whole),
+        ("corner", _real),
+        ("middle", _real),
+        ("share", _real),
+        ("thresholds", _at * 3),
+        ("steps", _whole * 3),
+    ]
 
 
-def count_frames(
-    library: ctypes.CDLL,
-    planes: Floats,
-    truth: Floats,
-    kinds: NDArray[np.uint8],
-    missed: NDArray[np.bool_],
-    first: Floats | None,
-    repair: int,
-    corner: float,
-    middle: float,
-    thresholds: tuple[Floats, Floats, Floats],
-) -> Counts:
-    """Count boxes `planes` [4, K, N] against `truth` [N, 11]; the arguments are described in scanner.c."""
-    trackers, frames = planes.shape[1:]
-    planes, truth, missed = (np.ascontiguousarray(a) for a in (planes, truth, missed))
-    histograms = [np.zeros((trackers, len(t) + 1), dtype=np.int64) for t in thresholds]
-    overlap = np.empty((trackers, frames))
-    repaired, non_finite = np.zeros(trackers, dtype=np.int64), np.zeros(trackers, dtype=np.int64)
-    addresses = [(_at * 3)(*(a.ctypes.data for a in arrays)) for arrays in (thresholds, histograms)]
-    steps = (_whole * 3)(*(len(t) for t in thresholds))
-    library.count_frames(
-        trackers,
-        frames,
-        *(a.ctypes.data for a in (planes, truth, kinds, missed)),
-        None if first is None else first.ctypes.data,
-        repair,
+def prepare(ground: Ground) -> Prepared | None:
+    """What of `ground` alone decides, computed in NumPy and in the order of curves.py; None for rules that scanner.c does not
+    know: it knows the MATLAB toolkits' and those near them."""
+    rules, truth = ground.rules, ground.truth
+    known = rules.repair in REPAIRS and rules.norm_size == "truth" and rules.success_at == ">"
+    if (
+        not known
+        or rules.clip_to_image
+        or rules.rounded
+        or rules.refuse_invalid
+        or max(map(len, ground.thresholds)) > MOST_STEPS
+    ):
+        return None
+    corner, middle = float(rules.inclusive_overlap), float(rules.inclusive_centre)
+    low, size = truth[:2], truth[2:]
+    with np.errstate(all="ignore"):
+        centre = low + (size - middle) * 0.5
+        columns = [low, low + size - corner, size[:1] * size[1:], centre, size, centre / size]
+    kinds = np.isnan(truth).any(axis=0) * UNREPAIRED | (ground.removed | ground.invalid) * NOT_COMPARED
+    if rules.invalid_truth_pixel == "hit":
+        kinds |= ground.invalid * PIXEL_HIT
+    if rules.invalid_truth_norm == "hit":
+        kinds |= ground.invalid * NORM_HIT
+    values, first = np.ascontiguousarray(np.concatenate(columns).T), truth[:, 0].copy()
+    found = Prepared(
+        truth.shape[1],
+        ground.frames,
+        values.ctypes.data,
+        kinds.ctypes.data,
+        first.ctypes.data if rules.first_frame == "ground truth" else None,
+        REPAIRS.index(rules.repair),
         corner,
         middle,
-        addresses[0],
-        steps,
-        addresses[1],
-        *(a.ctypes.data for a in (overlap, repaired, non_finite)),
+        ground.share,
+        (_at * 3)(*(t.ctypes.data for t in ground.thresholds)),
+        (_whole * 3)(*(len(t) for t in ground.thresholds)),
     )
-    return Counts(histograms[0], histograms[1], histograms[2], overlap, repaired, non_finite)
+    found.arrays = (values, kinds, first, ground.thresholds)  # which must live as long as it does
+    return found
+
+
+def score_boxes(boxes: Floats, ground: Prepared, record: Floats) -> None:
+    """Write the record of boxes [4, N] into `record` [R], which is laid out as scoring.py says."""
+    boxes = np.ascontiguousarray(boxes)
+    _loaded().score_boxes(boxes.ctypes.data, ctypes.byref(ground), record.ctypes.data)
+
+
+def score_text(raw: bytes, room: Floats, grounds: Series[Prepared], records: Series[Floats]) -> bool:
+    """Write a result file's record [R] under each of several protocols: whether it could be read and has a row a frame.
+
+    `room` [4, N] is scratch space."""
+    pointers = (_at * len(grounds))(*(ctypes.addressof(g) for g in grounds))
+    outputs = (_at * len(grounds))(*(r.__array_interface__["data"][0] for r in records))
+    rows = _loaded().score_text(raw, len(raw), room.__array_interface__["data"][0], len(grounds), pointers, outputs)
+    return rows >= room.shape[1]

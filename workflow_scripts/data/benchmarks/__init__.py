@@ -48,7 +48,9 @@ class Benchmark(Section):
         description="how absence is written: a flag file of either polarity, a box without size, NaN, the layout's labels"
     )
     attributes: list[str] = Field(default_factory=list, description="names of the flags in attributes.txt, in order")
-    flaws: list[str] = Field(default_factory=list, description="problems that the published annotation has: only warned of")
+    flaws: list[Literal["NaN box", "box without size"]] = Field(
+        default_factory=list, description="problems that the published annotation has: only warned of"
+    )
     first_frame_only: list[str] = Field(default_factory=list, description="splits whose ground truth is the first box alone")
     fps: float | None = None
     options: Options = Field(default_factory=Options, description="what else the layout's reader needs")

@@ -54,7 +54,7 @@ Describer = Callable[[list[Image], list[str]], Sequence[str]]  # current frames,
 
 
 class Asking(Tracker, Protocol):
-    """A tracker that may have to know an answer before it tracks a frame."""
+    """A tracker that may have to know an answer before it tracks a frame. `start` asks by itself, if it has to."""
 
     ask: Asker | None
 
