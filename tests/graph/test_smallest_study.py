@@ -61,10 +61,19 @@ def table(folder):
 
 def test_the_table_has_a_row_for_every_tracker(study):
     rows = table(study)
-    assert set(rows) == {"static", "kcf", "csrt", "dutrack", "reasoningtrack"}
+    assert set(rows) == {"static", "kcf", "csrt", "dutrack", "reasoningtrack", "r1track"}
     assert all(row["source"] == "run here" and int(row["sequences"]) == 2 for row in rows.values())
     scores = [float(row["SR"]) for row in rows.values()]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_r1track_asks_the_served_model_about_every_frame_and_its_fall_backs_are_in_the_table(study):
+    row = table(study)["r1track"]
+    assert int(row["VLM calls"]) == int(row["frames"]) - int(row["sequences"])
+    traces = (study / "results/mini/track/raw/tnllt/r1track").glob("*.trace.jsonl")
+    asked = [json.loads(line) for trace in traces for line in trace.read_text().splitlines()]
+    assert int(row["fall-backs"]) == sum(line["fall_back"] for line in asked)
+    assert len(asked) == int(row["VLM calls"])
 
 
 def test_a_second_call_runs_no_job(study):
