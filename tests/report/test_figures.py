@@ -43,7 +43,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def drawn(small, tmp_path_factory) -> Path:
-    return draw(small, tmp_path_factory.mktemp("drawn") / "figures", formats=["svg", "pdf", "png"])
+    return draw(small, tmp_path_factory.mktemp("drawn") / "figures", formats=["svg", "pdf", "png"], dots=50)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_curves_data_are_the_scorers_means(small, drawn):
 
 
 def test_the_same_data_give_the_same_bytes(small, drawn, tmp_path):
-    other = draw(small, tmp_path / "other", formats=["svg", "pdf", "png"])
+    other = draw(small, tmp_path / "other", formats=["svg", "pdf", "png"], dots=50)
     for path in sorted(drawn.iterdir()):
         assert path.read_bytes() == (other / path.name).read_bytes(), path.name
 

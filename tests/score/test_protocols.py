@@ -117,6 +117,19 @@ def test_trackingnet_counts_as_its_devkit_does(tmp_path):
     np.testing.assert_allclose(summary.overall(outcome.ceiling)[0], 1.0)  # an overlap of 1 reaches the threshold 1
 
 
+@pytest.mark.parametrize("row", [(np.nan, 5, 9, 9), (5, np.inf, 9, 9), (5, 5, 0, 9), (5, 5, 9, -9), (np.nan,) * 4])
+def test_the_honest_count_takes_a_box_that_cannot_be_used_for_a_miss(row, engine):
+    truth = np.tile([5.0, 5.0, 9.0, 9.0], (5, 1))
+    known = [Annotation("a", np.ascontiguousarray(truth.T), np.zeros(5, dtype=bool))]
+    found = truth.copy()
+    found[2] = row
+    scores = scoring.score_arrays(protocols.get("corrected"), known, {"t": [found]}).scores
+    np.testing.assert_allclose(summary.overall(scores)[0], [[0.75] * 3])  # three of the four frames after the first
+    assert scores.counts[0, 0, summary.COUNTS.index("repaired")] == 1
+    kit, _ = summary.overall(scoring.score_arrays(protocols.get("tnllt"), known, {"t": [found]}).scores)
+    assert kit[0, 0] > 0.99 or np.isinf(row).any()  # which copies the box before
+
+
 def test_a_tracker_is_ranked_by_the_benchmarks_first_number():
     assert {n: p.metrics[p.ranked_by].column for n, p in protocols.PROTOCOLS.items()} == {
         **dict.fromkeys(protocols.PROTOCOLS, "SR"),
@@ -135,3 +148,10 @@ def test_images_of_different_sizes_are_named_in_a_file(tmp_path):
     known = [Annotation("third", truth, np.zeros(3, dtype=bool))]
     with pytest.raises(BadInput, match="third's size with --image-size"):
         scoring.score_arrays(protocols.get("got10k"), known, {"t": [truth.T]}, Options(image_size={"second": (9, 9)}))
+
+
+def test_the_page_on_scoring_knows_every_protocol_and_its_columns():
+    text = (ROOT / "docs/scoring.md").read_text()
+    for name, protocol in protocols.PROTOCOLS.items():
+        assert f"`{name}`" in text, name
+        assert all(m.column.split(" ")[0] in text for m in protocol.metrics), name

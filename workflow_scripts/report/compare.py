@@ -32,7 +32,7 @@ def plot_intervals(found: Scored, folder: Path, look: Figures) -> None:
             right.hlines(place, gap_low[place], gap_high[place], color=colour, linewidth=1.4)
             right.plot(gap[place], place, "o", color=colour, markerfacecolor=colour if sure else "white", markersize=4)
         right.axvline(0, color="#333333", linewidth=0.8)
-        right.set(xlabel="points above the best, paired")
+        right.set(xlabel="difference to the best (points), paired")
         left.set_yticks(places, found.trackers, fontsize=7 if len(rows) > 12 else 8)
         left.set_ylim(len(rows) - 0.4, -0.6)
         left.set_title("score and its interval", loc="left")

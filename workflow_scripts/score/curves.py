@@ -33,7 +33,7 @@ class Rules:
     truth_valid: Literal["xywh > 0", "wh > 0", "wh > 0, finite", "any"] = "xywh > 0"
     invalid_truth_pixel: Literal["hit", "miss"] = "hit"  # the toolkits write an error of -1, which is <= any threshold
     invalid_truth_norm: Literal["hit", "miss"] = "hit"
-    repair: Literal["bad", "bad, NaN in all", "zero size", "none"] = "bad"  # which rows copy the row before
+    repair: Literal["bad", "bad, NaN in all", "zero size", "none", "miss"] = "bad"  # which rows copy the row before, or miss
     refuse_invalid: bool = False  # NaN or negative sizes stop the toolkit
     first_frame: Literal["ground truth", "dropped"] = "ground truth"
     denominator: Literal["all", "scored"] = "all"
@@ -133,9 +133,12 @@ def repair_rows(planes: Floats, truth: Floats, kind: str = "bad") -> tuple[Float
 
     Bad is a NaN or a size <= 0 ("bad"; the OTB family of toolkits asks for four NaNs) or a size of exactly 0 ("zero size").
     The first row is never repaired, nor a frame whose ground truth has a NaN: both are copied raw into the rows after them, as
-    the toolkits do.
+    the toolkits do. With "miss" no row is copied: one without four finite numbers and a size becomes NaN, which meets nothing.
     """
     x, y, w, h = planes
+    if kind == "miss":
+        bad = ~((w > 0) & (h > 0) & np.isfinite(planes).all(axis=0))
+        return np.where(bad, np.nan, planes) if bad.any() else planes, bad
     if kind == "bad, NaN in all":
         good = ~((w <= 0) | (h <= 0) | np.isnan(planes).all(axis=0))
     elif kind == "bad":

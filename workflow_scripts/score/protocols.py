@@ -181,6 +181,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 truth_valid="wh > 0, finite",
                 invalid_truth_pixel="miss",
                 invalid_truth_norm="miss",
+                repair="miss",
                 first_frame="dropped",
                 denominator="scored",
             ),

@@ -169,7 +169,7 @@ typedef struct { /* one sequence's ground truth under one benchmark's rules: sca
 } ground_t;
 
 enum { UNREPAIRED = 1, NOT_COMPARED = 2, PIXEL_HIT = 4, NORM_HIT = 8 }; /* bits of a frame's kind */
-enum { REPAIR_NONE, REPAIR_BAD, REPAIR_ZERO_SIZE };
+enum { REPAIR_NONE, REPAIR_BAD, REPAIR_ZERO_SIZE, REPAIR_MISS };
 enum { MOST_STEPS = 128 };
 
 /* MATLAB's min and max, which ignore a NaN: without a branch where only `a` can be one, and in general. */
@@ -199,10 +199,15 @@ static double *score(const double *boxes, const ground_t *g, double *record) {
         const truth_t *t = g->truth + n;
         int kind = g->kinds[n];
         double x = xs[n], y = ys[n], w = ws[n], h = hs[n];
-        non_finite += !((x - x) + (y - y) + (w - w) + (h - h) == 0);
-        int good = g->repair == REPAIR_BAD ? w > 0 && h > 0 && x == x && y == y
-                                           : g->repair == REPAIR_NONE || (w != 0 && h != 0);
-        if (!good && n > 0 && !(kind & UNREPAIRED)) {
+        int finite = (x - x) + (y - y) + (w - w) + (h - h) == 0;
+        non_finite += !finite;
+        int good = g->repair == REPAIR_BAD         ? w > 0 && h > 0 && x == x && y == y
+                   : g->repair == REPAIR_ZERO_SIZE ? w != 0 && h != 0
+                                                   : g->repair == REPAIR_NONE || (finite && w > 0 && h > 0);
+        if (!good && g->repair == REPAIR_MISS) { /* NaN meets nothing */
+            x = y = w = h = NAN;
+            repaired++;
+        } else if (!good && n > 0 && !(kind & UNREPAIRED)) {
             x = px, y = py, w = pw, h = ph;
             repaired++;
         }

@@ -32,7 +32,7 @@ SOURCE = Path(__file__).with_name("scanner.c")
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared")
 
 UNREPAIRED, NOT_COMPARED, PIXEL_HIT, NORM_HIT = (np.uint8(1 << bit) for bit in range(4))  # what a frame is, as in scanner.c
-REPAIRS = ("none", "bad", "zero size")  # Rules.repair by number
+REPAIRS = ("none", "bad", "zero size", "miss")  # Rules.repair by number
 
 MOST_STEPS = 128  # thresholds of a curve
 
