@@ -124,7 +124,7 @@ def test_the_honest_count_takes_a_box_that_cannot_be_used_for_a_miss(row, engine
     found = truth.copy()
     found[2] = row
     scores = scoring.score_arrays(protocols.get("corrected"), known, {"t": [found]}).scores
-    np.testing.assert_allclose(summary.overall(scores)[0], [[0.75] * 3])  # three of the four frames after the first
+    np.testing.assert_allclose(summary.overall(scores)[0], [[0.75] * 4])  # three of the four frames after the first
     assert scores.counts[0, 0, summary.COUNTS.index("repaired")] == 1
     kit, _ = summary.overall(scoring.score_arrays(protocols.get("tnllt"), known, {"t": [found]}).scores)
     assert kit[0, 0] > 0.99 or np.isinf(row).any()  # which copies the box before

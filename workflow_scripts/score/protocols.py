@@ -37,7 +37,7 @@ class Protocol:
     name: str
     title: str
     rules: Rules
-    metrics: tuple[Metric, Metric, Metric]  # in the overall table's order
+    metrics: tuple[Metric, ...]  # in the overall table's order
     ranked_by: int = 2  # which of them orders trackers
     absent_value: int | None = None  # what marks an absent frame in the benchmark's own flag files; None: it has none
     attributes: tuple[str, ...] = ()
@@ -185,7 +185,7 @@ PROTOCOLS: dict[str, Protocol] = {
                 first_frame="dropped",
                 denominator="scored",
             ),
-            metrics=(_PR, _NPR, Metric("SR", "overlap")),
+            metrics=(_PR, _NPR, Metric("SR", "overlap"), Metric("NPR area", "norm", "mean")),
             absent_value=0,
             attributes=TNLLT_ATTRIBUTES,
             drop_zero_rows=False,
