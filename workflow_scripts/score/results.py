@@ -146,7 +146,7 @@ def _parse_clean(raws: Series[bytes | None]) -> list[list[Floats] | None]:
     from pyarrow import csv
 
     raws = [raw.replace(b"\r\n", b"\n") if raw and b"\r" in raw else raw for raw in raws]
-    clean = {k: rows for k, raw in enumerate(raws) if raw and (rows := clean_rows(raw))}
+    clean = {k: shape for k, raw in enumerate(raws) if raw and (shape := clean_rows(raw))}
     parts = []
     for k, (_, delimiter) in clean.items():
         raw = raws[k] or b""
@@ -163,7 +163,7 @@ def _parse_clean(raws: Series[bytes | None]) -> list[list[Floats] | None]:
             convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.float64()), null_values=[]),
         )
     except pa.ArrowInvalid:  # something unusual after all, or nothing to read
-        return found
+        return [_parse_clean([raw])[0] for raw in raws] if len(clean) > 1 else found
     if any(c.null_count or c.num_chunks != 1 for c in table.columns) or len(table) != sum(rows for rows, _ in clean.values()):
         return found
     # not to_numpy(), which imports pandas wherever it is installed
@@ -197,11 +197,11 @@ def read_all_boxes(paths: Series[Path], lenient: bool = False, dialect: str = "m
     return found
 
 
-def _scan(raw: bytes) -> Floats | None:
-    """Columns [4, M] of one file by the compiled scanner, where it can read it."""
+def _scan(raw: bytes) -> list[Floats] | None:
+    """Columns [4][M] of one file by the compiled scanner, where it can read it."""
     room = np.empty((4, raw.count(b"\n") + raw.count(b"\r") + 1))
     rows = scanner.scan_boxes(raw, room)
-    return None if rows is None else room[:, :rows]
+    return None if rows is None else list(room[:, :rows])
 
 
 def read_flags(path: str | Path) -> Floats:

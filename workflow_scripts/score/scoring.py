@@ -123,7 +123,7 @@ def _score(
         if protocol.rules.refuse_invalid:
             with np.errstate(invalid="ignore"):
                 bad = ((planes[2:] < 0).any(axis=0) | np.isnan(planes).any(axis=0)) & ~missed
-            for k in np.flatnonzero(bad.any(axis=1)):
+            for k in np.flatnonzero(bad.any(axis=1)).tolist():
                 if not lenient[k]:
                     raise BadInput(
                         f"{sources[k]}, line {int(bad[k].argmax()) + 1}: NaN or a negative size, which {protocol.name} "
