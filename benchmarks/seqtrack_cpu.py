@@ -46,6 +46,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
 class Straightforward(SeqTrack):
     """`embed_template` keeps the image: its tokens are computed every frame, as published."""
 
+    def pack(self) -> None:
+        """Weights stay as torch's linear layers take them."""
+
     def embed_template(self, images: Tensor) -> Tensor:
         return images
 

@@ -66,6 +66,13 @@ PLAIN = (
     "/networks/__init__",
 )
 DUTRACK = (*PLAIN, "/describers.py", "/networks/dutrack", "/trackers/dutrack")
+SEQTRACK = (
+    *PLAIN,
+    "/networks/seqtrack",
+    "/networks/packed",
+    "/networks/dutrack_small",
+    "/trackers/seqtrack",
+)
 
 
 def tracker_code(wildcards):
@@ -73,7 +80,7 @@ def tracker_code(wildcards):
     if wildcards.tracker in CLASSIC:
         return only("track.run")
     if wildcards.tracker.startswith("seqtrack"):
-        return only("track.run", *PLAIN, "/networks/seqtrack", "/trackers/seqtrack")
+        return only("track.run", *SEQTRACK)
     if wildcards.tracker == "r1track":
         return only("track.run", "/trackers/r1track", "/crops.py", "/serve/")
     asks = ("/serve/",) if asked_model(wildcards.tracker) else ()
@@ -123,10 +130,65 @@ def memory(wildcards):
     return 200 * (PARAMS.track.run.batch + flying) + (24000 if asks else 8000)
 
 
+def recipe(network):
+    """How a network of the study is trained."""
+    if network not in PARAMS.track.train:
+        known = ", ".join(PARAMS.track.train)
+        sys.exit(
+            f"error: track.trained names {network}, which has no recipe in track.train; there are: {known}."
+        )
+    return PARAMS.track.train[network]
+
+
+def training_sources(wildcards):
+    """What a training reads: the flag that tells it, the file that Snakemake watches, the flag's value."""
+    how = recipe(wildcards.network)
+    weights, fetched = (
+        f"results/{STUDY}/track/weights",
+        f"data/{STUDY}/checkpoints",
+    )
+    for name in how.benchmarks:
+        index = f"results/{STUDY}/data/{name}"
+        yield "--index", f"{index}.json", f"{index}.npz"
+    if how.initial in PARAMS.track.trained:
+        yield "--initial", f"{weights}/{how.initial}.json", f"{weights}/{how.initial}"
+    elif how.initial:
+        source = Path(how.initial).parts[0]
+        yield "--initial", f"{fetched}/{source}.json", f"{fetched}/{how.initial}"
+    if how.network.startswith("dutrack") and how.network != "dutrack_small":
+        words = f"{fetched}/{PARAMS.track.vocabulary}"
+        yield "--vocabulary", f"{words}.json", f"{words}/vocab.txt"
+
+
+def training_indices(wildcards):
+    """Indices of the benchmarks that a network is trained on."""
+    return [
+        value for flag, _, value in training_sources(wildcards) if flag == "--index"
+    ]
+
+
+def launcher(wildcards):
+    """torch's launcher, where several processes share a training."""
+    processes = recipe(wildcards.network).processes
+    command = f"torch.distributed.run --standalone --nproc-per-node {processes} -m"
+    return command if processes > 1 else ""
+
+
+def cores_of(how):
+    """Cores of a training: its processes' threads, or those that crop for them."""
+    return how.processes * max(how.threads, how.feeders)
+
+
+def training_code(wildcards):
+    """Modules of a network's training: a DUTrack's needs nothing of SeqTrack's network."""
+    dutrack = recipe(wildcards.network).network.startswith("dutrack")
+    return only("track.train", *PLAIN, "/networks/dutrack" if dutrack else "/networks/")
+
+
 rule train_tracker:
     input:
-        index=ancient("results/{study}/data/tnllt.npz"),
-        indexed="results/{study}/data/tnllt.json",
+        lambda wildcards: [seen for _, seen, _ in training_sources(wildcards)],
+        index=ancient(training_indices),
     output:
         weights=directory("results/{study}/track/weights/{network}"),
         manifest="results/{study}/track/weights/{network}.json",
@@ -137,17 +199,24 @@ rule train_tracker:
     wildcard_constraints:
         network="|".join(PARAMS.track.trained) or "none",
     priority: 10  # the longest job, and those before it, first: the mini study's other half runs beside it
-    threads: 1
+    threads: lambda wildcards: cores_of(recipe(wildcards.network))
     resources:
-        mem_mb=3000,
+        mem_mb=lambda wildcards: 3000 * recipe(wildcards.network).processes,
         runtime=30 if STUDY == "mini" else 4320,
-        gpu=gpus(),
+        gpu=lambda wildcards: gpus(recipe(wildcards.network).processes),
     params:
-        code=only("track.train", *DUTRACK),
+        code=training_code,
         run=env("track"),
-        parameters=parameters("track.train"),
+        launcher=launcher,
+        sources=lambda wildcards: [
+            word
+            for flag, _, value in training_sources(wildcards)
+            for word in (flag, value)
+        ],
+        parameters=lambda wildcards: parameters(f"track.train.{wildcards.network}"),
     shell:
-        "{params.run} workflow_scripts.track.train --index {input.index:q} --split train --parameters {params.parameters:q} "
+        "{params.run} {params.launcher} workflow_scripts.track.train {params.sources:q} --split train "
+        "--parameters {params.parameters:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -164,6 +233,11 @@ rule fetch_checkpoint:
             [*PARAMS.track.checkpoints.values()]
             + [PARAMS.track.vocabulary, PARAMS.track.captioner]
             + [PARAMS.track.r1track.model] * bool(PARAMS.track.r1track.model)
+            + [
+                Path(recipe(name).initial).parts[0]
+                for name in PARAMS.track.trained
+                if recipe(name).initial
+            ]
         ),
     threads: 1
     resources:
@@ -206,7 +280,12 @@ rule convert_checkpoint:
     benchmark:
         "benchmarks/{study}/convert_checkpoint/{network}.tsv"
     wildcard_constraints:
-        network="|".join(PARAMS.track.checkpoints) or "none",
+        network="|".join(
+            name
+            for name in PARAMS.track.checkpoints
+            if name not in PARAMS.track.trained
+        )
+        or "none",
     threads: 1
     resources:
         mem_mb=8000,

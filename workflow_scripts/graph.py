@@ -195,7 +195,7 @@ def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: st
         if rule == "all":
             continue
         targets = " ".join(_quoted(o) for o in node["outputs"])
-        sources_used = [i for i in node["inputs"] if i in made or (ROOT / i).exists()]
+        sources_used = [i for i in node["inputs"] if i not in node["outputs"] and (i in made or (ROOT / i).exists())]
         stage: dict[str, Any] = {
             "cmd": f"snakemake --quiet rules --allowed-rules {rule} -- {targets}",
             "deps": sorted(sources_used),
@@ -279,6 +279,7 @@ def picture(rules: dict[str, dict[str, Any]]) -> str:
         members = [r for r, node in rules.items() if node["stage"] == stage]
         lines += [f"  subgraph {stage}", *(f"    {r}[{r.replace('_', ' ')}]" for r in members), "  end"]
     arrows = {(maker[i], rule) for rule, node in rules.items() for i in node["inputs"] if i in maker and rule != "all"}
+    arrows = {(source, rule) for source, rule in arrows if source != rule}  # one training may start from another's weights
     for source in sorted({a for a, _ in arrows}):
         lines.append(f"  {source} --> {' & '.join(sorted(b for a, b in arrows if a == source))}")
     return "\n".join([*lines, "```", ""])

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from workflow_scripts import gpus, runs
 
+PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
 # The one place where PyTorch's own index is named; TRACKGRAPH_TORCH_INDEX overrides it (a mirror, a CUDA index).
@@ -127,7 +128,8 @@ def given_back(node: argparse.Namespace, command: list[str], environment: str) -
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
     from workflow_scripts import graph, provenance, recall
 
-    module = command[command.index("-m") + 1].removeprefix("workflow_scripts.") if "-m" in command else ""
+    # behind a launcher of several processes it is not the first -m
+    module = next((word.removeprefix(f"{PACKAGE}.") for word in command if word.startswith(f"{PACKAGE}.")), "")
     code = graph.fingerprint(tuple(graph.sources([module]))) if module else ""
     reads = recall.hashes(node.reads)
     key = recall.key(command, environment, code, reads)

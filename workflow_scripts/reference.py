@@ -77,9 +77,17 @@ def _rows(model: type[BaseModel], prefix: str, values: list[Any]) -> list[str]:
         if nested is not None and all(isinstance(v, BaseModel) or v is None for v in inner):
             rows += _rows(nested, f"{prefix}{name}.", inner)
         else:
-            shown = [_shown(v) for v in inner]
+            shown = ["" if section is None else _shown(v) for section, v in zip(values, inner, strict=True)]
             rows.append(f"| `{prefix}{name}` | {_type(field)} | {shown[0]} | {shown[1]} | {_cell(field.description or '')} |")
+            named = next(filter(_named_sections, inner), None)
+            if named:  # what each may hold; the values are in params.yaml
+                rows += _rows(type(next(iter(named.values()))), f"{prefix}{name}.<name>.", [None] * len(values))
     return rows
+
+
+def _named_sections(value: Any) -> bool:
+    """Whether a value is a mapping of names to sections."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(v, BaseModel) for v in value.values())
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -99,6 +107,8 @@ def _type(field: FieldInfo) -> str:
 
 
 def _shown(value: Any) -> str:
+    if _named_sections(value):
+        value = list(value)
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if isinstance(value, list | tuple) and any(isinstance(v, BaseModel) for v in value):

@@ -61,6 +61,17 @@ def test_the_slurm_command_plans_the_full_study(clone):
     assert "results/full/" in text and "results/mini/" not in text
 
 
+def test_a_network_that_the_full_study_fetches_can_be_trained_by_its_authors_recipe(clone):
+    networks = ["seqtrack_b256", "dutrack_256_full"]
+    chosen = f"track={{full: {{trained: [{', '.join(networks)}]}}}}"
+    targets = [f"results/full/track/weights/{name}" for name in networks]
+    ended = snakemake(clone, *targets, "--dry-run", "--printshellcmds", "--config", "study=full", chosen)
+    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-2000:]
+    commands = [line for line in ended.stdout.splitlines() if "workflow_scripts.track.train" in line and "--index" in line]
+    assert len(commands) == 2 and all("torch.distributed.run --standalone --nproc-per-node" in c for c in commands)
+    assert any("--initial data/full/checkpoints/mae-vit-base/mae_pretrain_vit_base.pth" in c for c in commands)
+
+
 def test_both_studies_have_the_same_shape(mini, full):
     """Sizes and engines differ; what only one study has is where its raw material comes from, and whom it is sent to."""
     only_mini = {rule for rule in mini if rule not in full}

@@ -131,7 +131,7 @@ def test_unreadable_files_end_in_one_sentence_that_names_them(tmp_path: Path, ne
         with pytest.raises(BadInput, match=name) as caught:
             checkpoints.read_checkpoint(path)
         assert "\n" not in str(caught.value)
-    torch.save({"model": network.state_dict()}, tmp_path / "other.pth.tar")
+    torch.save({"teacher": network.state_dict()}, tmp_path / "other.pth.tar")
     with pytest.raises(BadInput, match="no weights under 'net'"):
         checkpoints.read_checkpoint(tmp_path / "other.pth.tar")
     with pytest.raises(BadInput, match="no such checkpoint"):

@@ -161,22 +161,44 @@ def test_the_documented_choices() -> None:
     assert dutrack.choose_memory(50, 1) == [0]
 
 
-@pytest.mark.parametrize("segments", [1, 2, 3, 4, 5])
-def test_what_the_memory_drops_is_never_wanted_again(segments: int) -> None:
-    memory: tuple = ("0",)
-    for frame in range(1, 700):
-        assert all(memory[k] == str(k) for k in dutrack.choose_memory(frame, segments))
-        memory = dutrack.remember(memory, str(frame), segments)
-        assert len(memory) == frame + 1
+def remembered(segments: int, frames: int, length: int | None) -> tuple[int, int]:
+    """Follow a memory of indices by the tracker's rules; most that it ever held, and how many it holds at the end."""
+    held, most = {0}, 1
+    for frame in range(1, frames):
+        chosen = dutrack.choose_memory(frame, segments)
+        assert held.issuperset(chosen)
+        if dutrack.is_useful(frame, frame, segments, length):
+            held.add(frame)
+        held -= {index for index in chosen if not dutrack.is_useful(index, frame, segments, length)}
+        most = max(most, len(held))
+    return most, len(held)
 
 
-def test_five_thousand_frames_stay_under_300_megabytes() -> None:
-    crop_bytes = 128 * 128 * 3  # uint8
-    memory: tuple = (0,)
-    for frame in range(1, 5000):
-        memory = dutrack.remember(memory, frame, 3)
-    features = 4 * 64 * 512 * 4  # of the templates in use
-    assert sum(m is not None for m in memory) * crop_bytes + features < 300e6
+@given(st.integers(1, 6), st.integers(2, 400), st.booleans())
+def test_what_the_memory_drops_is_never_wanted_again(segments: int, frames: int, known: bool) -> None:
+    _, left = remembered(segments, frames, frames if known else None)
+    assert not known or left == 0  # after the last frame nothing is
+
+
+@pytest.mark.parametrize("network", [n for n in networks.VARIANTS if n != "dutrack_small"])
+def test_five_thousand_frames_stay_under_300_megabytes(network: str) -> None:
+    config = networks.VARIANTS[network]
+    most, _ = remembered(config.template_number, 5000, 5000)
+    crops_, features = 3 * config.template_size**2, 4 * config.template_tokens * config.dim  # uint8, float32
+    assert most * crops_ + (config.template_number + 1) * features < 150e6
+    if config.template_size == 128:  # even where nobody says how long the sequence is
+        assert remembered(config.template_number, 5000, None)[0] * crops_ < 300e6
+
+
+def test_boxes_are_the_same_where_the_length_is_known(small: networks.DUTrack) -> None:
+    tracker = tracker_of(small)
+    first, box = recipe.render(0)
+    states = tracker.start([first] * 2, [np.array(box)] * 2, ["the red square"] * 2, [40, 41])
+    states += tracker.start([first], [np.array(box)], ["the red square"])
+    for i in range(1, 40):
+        states, outputs = tracker.step(states, [recipe.render(i % 20)[0]] * 3)
+        assert len({tuple(o.box) for o in outputs}) == 1
+    assert len(states[0].memory) == 0 and len(states[1].memory) <= 4 < len(states[2].memory)
 
 
 def batch_of_states(tracker: dutrack.DUTracker) -> tuple[list[dutrack.State], list[np.ndarray]]:

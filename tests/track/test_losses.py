@@ -88,3 +88,29 @@ def test_alignment_pulls_a_feature_to_the_word_that_names_it():
     nothing = losses.alignment_loss(features, words, torch.zeros(2, 6, dtype=torch.bool), families)
     assert float(nothing.detach()) == 0.0
     nothing.backward()  # still part of the graph
+
+
+def test_words_are_bins_rounded_down():
+    boxes = torch.tensor([[0.0, 1.0, 0.5, 0.2499]])
+    assert losses.words_of(boxes, 4000).tolist() == [[0, 3999, 1999, 999]]
+
+
+def test_the_word_loss_is_torchs_weighted_cross_entropy():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 5, 52)
+    words = torch.cat([losses.words_of(TARGET, 50), torch.full((3, 1), 50)], dim=1)
+    weight = torch.ones(52)
+    weight[50:] = 0.01
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), words.flatten(), weight=weight)
+    assert float(losses.word_loss(logits, TARGET)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_softened_words_teach_near_misses():
+    def loss_at(word, soften):
+        logits = torch.zeros(1, 5, 102)
+        logits[0, :4, word] = 4.0
+        return float(losses.word_loss(logits, torch.full((1, 4), 50.001 / 99), soften=soften))
+
+    assert loss_at(51, 1.5) < loss_at(70, 1.5)
+    assert loss_at(51, 0.0) == pytest.approx(loss_at(70, 0.0))
+    assert loss_at(50, 1e-2) == pytest.approx(loss_at(50, 0.0), rel=1e-5)

@@ -24,18 +24,19 @@ def costs_of(name: str) -> list[profile.Cost]:
 
 def test_multiply_accumulates_of_seqtrack_are_those_of_its_layers() -> None:
     first, later = costs_of("seqtrack_small")[:2]
-    n, d, depth, c, ff, words = 64, 128, 4, 96, 256, 402
+    n, nz, d, depth, c, ff, words = 64, 16, 128, 4, 128, 256, 102
+    stem = 3 * 16 * 48 * 32**2 + 48 * 9 * 96 * 16**2 + 96 * 9 * d * 8**2  # of the search region
 
     def encoder(tokens: int) -> int:
-        block = 12 * d * d * tokens + 2 * d * tokens * tokens
-        last = 2 * d * d * tokens + 10 * d * d * n + 2 * d * n * tokens
-        return (depth - 1) * block + last + 3 * 16 * 16 * d * n + d * c * n
+        block = 8 * d * d * tokens + 2 * d * tokens * tokens
+        last = 2 * d * d * tokens + 6 * d * d * n + 2 * d * n * tokens
+        return (depth - 1) * block + last + stem
 
     memory = 2 * 2 * c * c * n
     word = 2 * (4 * c * c + 2 * c * c + 2 * c * n + 2 * c * ff) + 2 * c * c + c * words
     decoder = memory + 4 * word + 2 * 2 * c * (1 + 2 + 3 + 4)
-    assert first.giga_macs == pytest.approx((encoder(2 * n) + decoder) / 1e9, rel=1e-6)
-    assert later.giga_macs == pytest.approx((encoder(3 * n) + decoder) / 1e9, rel=1e-6)
+    assert first.giga_macs == pytest.approx((encoder(n + nz) + decoder) / 1e9, rel=1e-6)
+    assert later.giga_macs == pytest.approx((encoder(n + 2 * nz) + decoder) / 1e9, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["seqtrack_small", "dutrack_small"])
@@ -63,7 +64,7 @@ def test_the_command_writes_its_figures(tmp_path: Path) -> None:
     parameters = SeqTrack(CONFIGS["seqtrack_small"]).parameters()
     assert sum(figures["parameters"].values()) == sum(p.numel() for p in parameters)
     assert [c["moment"] for c in figures["costs"]] == ["before the first update", "after it"]
-    assert "1.27 M parameters" in done.stdout
+    assert "1.16 M parameters" in done.stdout
 
 
 def test_a_tracker_without_a_network_is_refused_in_one_sentence() -> None:

@@ -23,6 +23,10 @@ NOTHING = Augment(
 )
 
 
+def source_of(drawn):
+    return sampler.source_of([drawn], Sampling(), in_memory=True)
+
+
 def colour_in(patch, box):
     """Name of the pure colour nearest to the brightest pixels inside a box (cx, cy, w, h as fractions)."""
     side = patch.shape[0]
@@ -51,11 +55,10 @@ def test_orange_cannot_be_permuted_and_white_stays():
 
 @pytest.mark.parametrize("augment", [Augment(), NOTHING.model_copy(update={"look_alike": 1.0, "permute_channels": 1.0})])
 def test_what_the_sentence_says_is_what_the_box_shows(draw, augment):
-    chosen = sampler.usable([draw(c, frames=8, colour=c, seed=n) for n, c in enumerate(("red", "green", "blue"))])
-    frames = sampler.Frames(chosen, in_memory=True)
+    source = source_of([draw(c, frames=8, colour=c, seed=n) for n, c in enumerate(("red", "green", "blue"))])
     seen = 0
     for step in range(3):
-        batch = sampler.draw_batch(chosen, frames, SHAPE, Sampling(search_shift=0.8), augment, 16, 0, step)
+        batch = sampler.draw_batch(source, SHAPE, Sampling(search_shift=0.8), augment, range(16), 0, step)
         for searches, boxes, sentence in zip(
             batch.searches.swapaxes(0, 1), batch.boxes.swapaxes(0, 1), batch.sentences, strict=True
         ):
@@ -69,10 +72,9 @@ def test_what_the_sentence_says_is_what_the_box_shows(draw, augment):
 
 
 def test_a_look_alike_is_as_often_the_target_as_not(draw):
-    chosen = [draw("red", frames=8)]
-    frames = sampler.Frames(chosen, in_memory=True)
+    source = source_of([draw("red", frames=8)])
     augment = NOTHING.model_copy(update={"look_alike": 1.0})
-    batches = [sampler.draw_batch(chosen, frames, SHAPE, Sampling(search_shift=0.3), augment, 32, 0, s) for s in range(3)]
+    batches = [sampler.draw_batch(source, SHAPE, Sampling(search_shift=0.3), augment, range(32), 0, s) for s in range(3)]
     kept = np.mean(["the red" in sentence for batch in batches for sentence in batch.sentences])
     assert 0.35 < kept < 0.75
 
@@ -102,17 +104,71 @@ def test_templates_come_before_searches_and_both_are_visible():
         assert max(earlier) < min(later) and set(earlier + later) <= set(shown.tolist())
     near = [sampler.draw_frames(rng, np.arange(100), Sampling(max_gap=5, first_frame=0.0)) for _ in range(50)]
     assert all(max(later) - min(earlier) <= 10 for earlier, later in near)
+    sparse = [sampler.draw_frames(rng, np.arange(0, 1000, 100), Sampling(max_gap=5, first_frame=0.0)) for _ in range(20)]
+    assert all(len(later) == 2 for _, later in sparse)  # no visible frame within the gap: the next one
 
 
-def test_a_batch_depends_on_seed_and_step_alone(draw):
-    chosen = [draw("red"), draw("blue", colour="blue")]
-    frames = sampler.Frames(chosen, in_memory=True)
+def test_in_any_order_a_sample_runs_forth_or_back_around_its_base():
+    rng = np.random.default_rng(0)
+    sampling = Sampling(order="any", templates=2, searches=1, max_gap=10)
+    runs = [t + s for t, s in (sampler.draw_frames(rng, np.arange(200), sampling) for _ in range(100))]
+    assert all(max(run) - min(run) <= 20 for run in runs)
+    assert all(run in (sorted(run), sorted(run, reverse=True)) for run in runs)
+    assert 20 < sum(run == sorted(run) for run in runs) < 80
+    assert sampler.draw_frames(rng, np.array([7]), sampling) == ([7, 7], [7])  # a single image
 
-    def batch(step, seed=0):
-        return sampler.draw_batch(chosen, frames, SHAPE, Sampling(), Augment(), 4, seed, step)
+
+def test_single_images_are_of_use_in_any_order_alone(draw):
+    image, sequence = draw("image", frames=1), draw("sequence", frames=3)
+    assert sampler.usable([image, sequence], "any") == [image, sequence]
+    assert sampler.usable([image, sequence], "causal") == [sequence]
+
+
+def test_every_benchmark_is_drawn_from_as_often_as_another(draw):
+    large = [draw(f"large_{n}", colour="red") for n in range(5)]
+    source = sampler.source_of([large, [draw("small", colour="blue")]], Sampling(), in_memory=True)
+    batch = sampler.draw_batch(source, SHAPE, Sampling(), NOTHING, range(64), 0, 0)
+    assert 0.3 < np.mean(["blue" in sentence for sentence in batch.sentences]) < 0.7
+
+
+def test_the_published_jitter_changes_each_side_and_moves_by_sizes_of_the_result():
+    rng = np.random.default_rng(0)
+    box = np.array([50.0, 40.0, 30.0, 20.0])
+    drawn = np.stack([sampler.jitter(rng, box, 1.75, 0.5, keep_aspect=False) for _ in range(400)])
+    size = np.sqrt(drawn[:, 2:].prod(1, keepdims=True))
+    moved = (drawn[:, :2] + drawn[:, 2:] / 2 - box[:2] - box[2:] / 2) / size
+    assert 1.6 < np.abs(moved).max() <= 1.75  # inside a crop of factor 4, whatever its size
+    logs = np.log(drawn[:, 2:] / box[2:])
+    assert np.abs(logs.std(0) - 0.5).max() < 0.06 and abs(np.corrcoef(logs.T)[0, 1]) < 0.15
+
+
+def test_single_crops_are_flipped_and_their_boxes_with_them(draw):
+    source = source_of([draw("red", frames=6)])
+    flipped = NOTHING.model_copy(update={"flip_each": 0.5})
+    plain = sampler.draw_batch(source, SHAPE, Sampling(), NOTHING, range(8), 0, 0)
+    batch = sampler.draw_batch(source, SHAPE, Sampling(), flipped, range(8), 0, 0)
+    seen = set()
+    for ours, theirs, box, before in zip(
+        batch.searches.reshape(-1, 128, 128, 3), plain.searches.reshape(-1, 128, 128, 3),
+        batch.boxes.reshape(-1, 4), plain.boxes.reshape(-1, 4), strict=True,
+    ):  # fmt: skip
+        mirrored = not np.array_equal(ours, theirs)
+        seen.add(mirrored)
+        assert np.array_equal(ours, theirs[:, ::-1] if mirrored else theirs)
+        assert box[0] == pytest.approx(1 - before[0] if mirrored else before[0])
+    assert seen == {True, False}
+
+
+def test_a_sample_depends_on_seed_step_and_its_number_alone(draw):
+    source = source_of([draw("red"), draw("blue", colour="blue")])
+
+    def batch(step, numbers=range(4)):
+        return sampler.draw_batch(source, SHAPE, Sampling(), Augment(), numbers, 0, step)
 
     batch(1)
     assert np.array_equal(batch(2).searches, batch(2).searches) and batch(2).sentences == batch(2).sentences
     assert not np.array_equal(batch(2).searches, batch(3).searches)
+    halves = [batch(2, range(2)), batch(2, range(2, 4))]  # as two processes draw them
+    assert np.array_equal(np.concatenate([h.templates for h in halves]), batch(2).templates)
     fed = list(sampler.feed(batch, 2, 5, ahead=2))
     assert [np.array_equal(b.searches, batch(s).searches) for b, s in zip(fed, range(2, 5), strict=True)] == [True] * 3

@@ -51,13 +51,12 @@ def started(tracker: SeqTrackTracker, offsets: list[int]) -> list[State]:
     return tracker.start(frames, [np.array(b) for b in boxes], [f"sequence {i}" for i in offsets])
 
 
-def embedded(network: SeqTrack, count: int = 3) -> list[torch.Tensor]:
+def embedded(network: SeqTrack) -> list[torch.Tensor]:
     """Template 1, template 2 and search region as embedded tokens, from frames 0, 1, 2."""
-    made = []
-    for i in range(count):
-        frame, _ = recipe.render(i)
-        image, _ = crops.crop(frame, [20.0, 30.0, 48.0, 36.0], network.config.factor, network.config.image)
-        made.append(crops.normalise(image[None]))
+    config, around = network.config, [20.0, 30.0, 48.0, 36.0]
+    frames = [recipe.render(i)[0] for i in range(3)]
+    shapes = [(config.template_factor, config.template)] * 2 + [(config.factor, config.image)]
+    made = [crops.normalise(crops.crop(f, around, *shape)[0][None]) for f, shape in zip(frames, shapes, strict=True)]
     return [network.embed_template(made[0]), network.embed_template(made[1]), network.embed_search(made[2])]
 
 
@@ -300,19 +299,34 @@ def test_the_benchmark_script_finds_both_implementations_equal() -> None:
     assert "frames per second" in done.stdout
 
 
+@torch.inference_mode()
+def test_packed_weights_give_the_same_features_and_keep_the_state_dict(small: SeqTrack) -> None:
+    plain = SeqTrack(small.config).eval()
+    plain.load_state_dict(small.state_dict())
+    packed = SeqTrack(small.config).eval()
+    packed.load_state_dict(small.state_dict())
+    packed.pack()
+    first, second, search = embedded(plain)
+    assert (packed.encode(search, (first, second)) - plain.encode(search, (first, second))).abs().max() < 1e-5
+    assert packed.state_dict().keys() == plain.state_dict().keys()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (packed.encode(search, (first,)) - plain.encode(search, (first,))).abs().max() == 0
+
+
 def test_training_learns_a_box_and_leaves_no_parameter_behind() -> None:
     torch.manual_seed(0)
     network = SeqTrack(replace(CONFIGS["seqtrack_small"], dropout=0.0, depth=2)).train()
     network.reset()
-    first, second, search = (torch.randn(2, 3, 128, 128) for _ in range(3))
-    boxes = torch.tensor([[100, 150, 60, 80], [300, 50, 20, 40]])
+    first, second, search = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64), torch.randn(2, 3, 128, 128)
+    boxes = torch.tensor([[25, 37, 15, 20], [75, 12, 5, 10]])
     bins = network.config.bins
     words = torch.cat([torch.full((2, 1), bins + 1), boxes], dim=1)
     targets = torch.cat([boxes, torch.full((2, 1), bins)], dim=1)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
     losses = []
     for _ in range(25):
-        logits = network(search, torch.stack([first, second], dim=1), words)  # [B,5,bins+2]
+        templates = [network.embed_template(images) for images in (first, second)]
+        logits = network.logits(network.encode(network.embed_search(search), templates), words)  # [B,5,bins+2]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         optimiser.zero_grad()
         loss.backward()

@@ -8,12 +8,19 @@ from workflow_scripts.params.base import Section
 
 
 class Sampling(Section):
-    """How a training sample is drawn: templates from earlier frames, search crops from later ones."""
+    """How a training sample is drawn: template crops and search crops of one sequence."""
 
+    order: Literal["causal", "any"] = Field(
+        "causal",
+        description="causal: templates up to a base frame, searches after it (DUTrack's); any: around it, forth or back",
+    )
     templates: int = Field(2, ge=1, description="templates a sample; the first is mostly frame 0")
-    searches: int = Field(2, ge=1, description="search frames a sample; the query is carried from one to the next")
-    first_frame: float = Field(0.7, ge=0, le=1, description="probability that the first template is frame 0")
+    searches: int = Field(2, ge=1, description="search frames a sample; DUTrack's query is carried from one to the next")
+    first_frame: float = Field(0.7, ge=0, le=1, description="probability that the first template is frame 0 (causal)")
     max_gap: int = Field(0, ge=0, description="frames between base and the others at most; 0 for the whole sequence")
+    keep_aspect: bool = Field(
+        True, description="jitter resizes both sides alike; else each by itself, and shifts by sizes of the result (published)"
+    )
     template_shift: float = Field(0.1, ge=0, description="centre jitter of a template, in sizes of the box")
     template_scale: float = Field(0.08, ge=0, description="size jitter of a template: exp(value x N(0, 1))")
     search_shift: float = Field(1.5, ge=0, description="centre jitter of a search crop, in sizes of the box")
@@ -25,11 +32,12 @@ class Augment(Section):
     """Probabilities of what is done to the crops and to the sentence of a training sample."""
 
     flip: float = Field(0.5, ge=0, le=1, description="horizontal flip of all crops of a sample")
+    flip_each: float = Field(0.0, ge=0, le=1, description="horizontal flip of single crops, after that")
+    grey: float = Field(0.0, ge=0, le=1, description="all crops of a sample grey")
     gain: float = Field(0.3, ge=0, lt=1, description="brightness of a search crop: U(1 - value, 1 + value)")
-    template_gain: float = Field(
-        0.4, ge=0, lt=1, description="brightness of templates that lost their colour: U(1 - value, 1 + value)"
-    )
+    template_gain: float = Field(0.0, ge=0, lt=1, description="brightness of a template: U(1 - value, 1 + value)")
     colourless_templates: float = Field(0.6, ge=0, le=1, description="all templates grey: the colour must come from the words")
+    colourless_gain: float = Field(0.4, ge=0, lt=1, description="brightness of such templates: U(1 - value, 1 + value)")
     colourless_first: float = Field(0.1, ge=0, le=1, description="the first template alone grey")
     empty_sentence: float = Field(0.1, ge=0, le=1, description="no sentence")
     look_alike: float = Field(
@@ -41,17 +49,23 @@ class Augment(Section):
 
 
 class Train(Section):
-    """The training of a DUTrack on a benchmark's training split."""
+    """The training of a DUTrack or a SeqTrack on benchmarks' training splits."""
 
     network: str = Field("dutrack_small", description="name of the network's configuration")
+    benchmarks: list[str] = Field(["tnllt"], min_length=1, description="whose training splits are learnt, each as often")
+    initial: str = Field(
+        "", description="weights to start from: a network of `trained`, or a source of data/sources.yaml; empty for random ones"
+    )
+    frozen: list[str] = Field([], description="parts of the network that stay as they start, by their names in it")
     seed: int = Field(0, description="seed of weights and samples")
+    processes: int = Field(1, ge=1, description="processes that share each batch, a GPU each in the full study")
     threads: int = Field(1, ge=1, description="torch threads; more than free cores makes training several times slower")
     device: str = Field("cpu", description="cpu, or cuda in the full study")
     dtype: Literal["fp32", "bf16"] = Field("fp32", description="precision of the forward pass")
     steps: int = Field(650, ge=1, description="optimiser steps")
-    batch: int = Field(16, ge=1, description="samples a step (each with `searches` search crops)")
+    batch: int = Field(16, ge=1, description="samples a step, of all processes together (each with `searches` search crops)")
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
-    backbone_rate: float = Field(1.0, gt=0, description="factor on the learning rate of all but the head")
+    backbone_rate: float = Field(1.0, gt=0, description="factor on it for DUTrack's backbone, or SeqTrack's encoder")
     weight_decay: float = Field(0.02, ge=0, description="AdamW's weight decay, on matrices only")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's betas")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
@@ -59,18 +73,20 @@ class Train(Section):
     schedule: Literal["cosine", "step"] = Field("cosine", description="cosine to 1e-6, or a tenth from `drop_at` on")
     drop_at: float = Field(0.9, gt=0, le=1, description="where schedule `step` drops, as a share of the steps")
     decode_at: Literal["centre", "argmax"] = Field(
-        "centre", description="cell whose box is compared: the true centre, or the score's argmax"
+        "centre", description="DUTrack: cell whose box is compared, the true centre or the score's argmax"
     )
-    giou: float = Field(2.0, ge=0, description="weight of the GIoU loss")
-    l1: float = Field(5.0, ge=0, description="weight of the L1 loss")
-    focal: float = Field(1.0, ge=0, description="weight of the focal loss")
-    alignment: float = Field(1.0, ge=0, description="weight of naming the target from the stem's feature (small network only)")
+    giou: float = Field(2.0, ge=0, description="DUTrack: weight of the GIoU loss")
+    l1: float = Field(5.0, ge=0, description="DUTrack: weight of the L1 loss")
+    focal: float = Field(1.0, ge=0, description="DUTrack: weight of the focal loss")
+    alignment: float = Field(0.0, ge=0, description="small DUTrack: weight of naming the target from the stem's feature")
+    end: float = Field(0.01, ge=0, description="SeqTrack: weight of the word END in the cross-entropy; a coordinate's is 1")
+    soften: float = Field(
+        0.0, ge=0, description="SeqTrack: deviation, in words, of the Gaussian that stands for a coordinate; 0 for one word"
+    )
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints, from which a killed training resumes")
     in_memory: bool = Field(True, description="decode all frames once and keep them (the mini study's take 600 MB)")
     queue: int = Field(4, ge=1, description="batches that are cropped ahead")
-    feeders: int = Field(1, ge=1, description="threads that crop batches")
-    initial: str = Field("", description="checkpoint to start from (authors' pre-trained weights); empty for random weights")
-    vocabulary: str = Field("", description="BERT's vocabulary file for the official networks; the small one makes its own")
+    feeders: int = Field(1, ge=1, description="threads that crop batches, in each process")
     sampling: Sampling = Field(Sampling(), description="how a sample is drawn")
     augment: Augment = Field(Augment(), description="what is done to its crops and its sentence")
 
@@ -137,14 +153,14 @@ class Track(Section):
     benchmarks: list[str] = Field(description="benchmarks that trackers run on")
     split: str = Field("test", description="split of the benchmark that is tracked")
     trackers: list[str] = Field(description="trackers of the table, run here")
-    trained: list[str] = Field(description="networks trained in the graph")
+    trained: list[str] = Field(description="networks trained in the graph: names of recipes in `train`")
     checkpoints: dict[str, str] = Field(description="networks fetched: name to the source in data/sources.yaml")
     vocabulary: str = Field("bert-base-uncased", description="source of the vocabulary that the fetched DUTracks read with")
     published: dict[str, str] = Field(
         description="trackers whose authors' raw boxes are re-scored: name to folder in the archive"
     )
     published_source: str = Field("tnllt-raw-results", description="source of that archive")
-    train: Train = Field(Train(), description="training")
+    train: dict[str, Train] = Field({}, description="recipes by the network's name under results/<study>/track/weights")
     run: Run = Field(Run(), description="running")
     reasoning: Reasoning = Field(Reasoning(), description="ReasoningTrack's rule")
     r1track: R1Track = Field(R1Track(), description="R1-Track's model and rule")

@@ -158,7 +158,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
             raise BadInput(f"{path}: written on a big-endian machine; save it again on a common one.")
         with archive.open(pickles[0]) as handle:
             content = _Unpickler(handle).load()
-        state = content.get("net", content) if isinstance(content, dict) else content
+        state = content.get("net", content.get("model", content)) if isinstance(content, dict) else content
         if not isinstance(state, dict) or not any(isinstance(v, _LazyTensor) for v in state.values()):
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else type(content).__name__
             raise BadInput(f"{path}: holds no weights under 'net' (found: {found}); give the tracker's checkpoint.")
@@ -215,7 +215,7 @@ def make_network(config: Mapping[str, Any], source: str = "the configuration") -
         if variant.startswith("seqtrack"):
             from workflow_scripts.track.networks.seqtrack import SeqTrack, SeqTrackConfig
 
-            return SeqTrack(SeqTrackConfig(**{k: v for k, v in config.items() if k != "variant"})).eval()
+            return SeqTrack(SeqTrackConfig.from_dict({k: v for k, v in config.items() if k != "variant"})).eval()
     except TypeError as error:
         raise BadInput(f"{source} has a field that {variant} does not know ({error}); make the folder again.") from error
     raise BadInput(f"{source} names no network of ours (variant {variant!r}); its variant is dutrack_... or seqtrack_...")

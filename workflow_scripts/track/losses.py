@@ -1,4 +1,4 @@
-"""DUTrack's training loss: GIoU and L1 of one decoded box, and a focal loss over the score map.
+"""Training losses: DUTrack's GIoU, L1 and focal loss of a decoded box; SeqTrack's cross-entropy of words.
 
 Formulas: GIoU (Rezatofighi et al. 2019); penalty-reduced focal loss and Gaussian targets (CornerNet, Law and Deng 2018;
 CenterNet, Zhou et al. 2019). Boxes are [B, 4] cx, cy, w, h as fractions of the crop; maps are [B, C, F, F].
@@ -140,3 +140,25 @@ def features_at(features: Tensor, target: Tensor) -> Tensor:
     f = math.isqrt(features.shape[1])
     column, row = (target[:, :2] * f).long().clamp(0, f - 1).unbind(1)
     return features[torch.arange(len(features), device=features.device), row * f + column]
+
+
+def words_of(target: Tensor, bins: int) -> Tensor:
+    """SeqTrack's words int64 [B, 4] of boxes [B, 4]: fractions of the crop in bins, rounded down as published."""
+    return (target * (bins - 1)).long().clamp(0, bins - 1)
+
+
+def word_loss(logits: Tensor, target: Tensor, end: float = 0.01, soften: float = 0.0) -> Tensor:
+    """Weighted cross-entropy of the words cx, cy, w, h, END: a coordinate counts 1, END counts `end`.
+
+    logits [B, 5, bins + 2] of the network that was told the words before each, target [B, 4] boxes. With `soften` a
+    coordinate is not one word but a Gaussian of so many words around its true place, so that near misses teach too.
+    """
+    bins = logits.shape[-1] - 2
+    wanted = torch.zeros_like(logits)
+    if soften:
+        away = torch.arange(bins, device=target.device) - target[..., None] * (bins - 1)  # [B, 4, bins]
+        wanted[:, :4, :bins] = torch.softmax(-(away**2) / (2 * soften**2), dim=-1)
+    else:
+        wanted[:, :4].scatter_(2, words_of(target, bins)[..., None], 1.0)
+    wanted[:, 4, bins] = end
+    return -(wanted * logits.log_softmax(-1)).sum() / wanted.sum()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,10 +35,12 @@ from workflow_scripts import console, files, manifest
 from workflow_scripts.console import BadInput
 from workflow_scripts.track import crops, load_tracker
 from workflow_scripts.track.convert import VARIANTS, network_of
+from workflow_scripts.track.networks.packed import PRODUCT
 from workflow_scripts.track.trackers.base import Box, Image, Tracker
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SENTENCE = "the red car that turns left"
+PACKED = {PRODUCT: lambda x, *_, out_shape: 2 * math.prod(out_shape) * x[-1]}  # FLOPs of a packed linear layer
 LATER = 12  # frames after which a DUTrack's memory is as full as it gets
 
 
@@ -128,7 +131,7 @@ def measure(
     step = partial(tracker.step, states, frames)
     with autocast(device, precision):
         # torch counts no FLOPs of the CPU's fused kernel; the plain one does the same products.
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with FlopCounterMode(display=False, custom_mapping=PACKED) as counter, sdpa_kernel(SDPBackend.MATH):
             tracker.step(states[:1], frames[:1])
         step()
         seconds = []

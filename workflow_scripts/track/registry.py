@@ -46,7 +46,7 @@ def load_tracker(
     describer: ``(frames, sentences) -> sentences``, or a name of track.describers; None, "off", "class" and "sentence" keep
     the given sentence. A DUTrack asks it every frame, reasoningtrack when its rule wants a new text.
     captioner: folder of the model of describer "blip".
-    rows: a DUTrack's forward passes always have this many rows, so that boxes depend on it alone and not on which sequences
+    rows: a network's passes always have this many rows, so that boxes depend on it alone and not on which sequences
     happen to run together; 0 for as many as there are.
     ask: the model of reasoningtrack, of r1track and of describer "model", questions to answers (trackers.base.Asker).
     precision, compiled: of a network's inference (track.precision); the classic trackers have neither.
@@ -73,7 +73,7 @@ def load_tracker(
     network = network.to(place)
     if name.startswith("seqtrack"):
         _refuse(options, name)
-        return _seqtrack(network, name, benchmark, precision=precision, compiled=compiled)
+        return _seqtrack(network, name, benchmark, rows=rows, precision=precision, compiled=compiled)
     words = vocabulary or (folder and folder / "vocabulary.txt")
     return _dutrack(network, name, words, describer, ask, options, rows=rows, precision=precision, compiled=compiled)
 

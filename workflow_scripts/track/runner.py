@@ -198,7 +198,8 @@ def advance(tracker: Tracker, slots: list[Slot], failures: dict[str, str]) -> in
     def start(members: list[Slot]) -> None:
         begin = time.perf_counter()
         first = [s.sequence.boxes[0] for s in members]
-        states = tracker.start([s.frame for s in members], first, [s.sequence.sentence for s in members])
+        lengths = {"lengths": [len(s.sequence) for s in members]} if getattr(tracker, "forgets", False) else {}
+        states = tracker.start([s.frame for s in members], first, [s.sequence.sentence for s in members], **lengths)
         milliseconds = 1e3 * (time.perf_counter() - begin) / len(members)
         for slot, state, box in zip(members, states, first, strict=True):
             slot.state = state

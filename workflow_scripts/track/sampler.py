@@ -2,8 +2,12 @@
 
 A sample is `templates` crops of earlier frames and `searches` crops of later ones. Two augmentations make a small network
 read: templates lose their colour (then only the words tell it), and the colour channels are permuted together with the
-sentence's colour words (then no sequence's colour can be learnt by heart). Every batch is drawn from a generator seeded
-by (seed, step), so that a resumed training sees what an uninterrupted one would have seen.
+sentence's colour words (then no sequence's colour can be learnt by heart). Every sample is drawn from a generator seeded
+by (seed, step, its number in the batch): a resumed training sees what an uninterrupted one would have seen, and many
+processes see together what one would have seen alone.
+
+Boxes are fractions of the crop's side, as at test. SeqTrack's published training divides by one pixel less, which its
+tracker never undoes.
 """
 
 from __future__ import annotations
@@ -51,6 +55,15 @@ class Batch:
     sentences: list[str]
 
 
+@dataclass(frozen=True)
+class Source:
+    """What samples are drawn from."""
+
+    sequences: list[Sequence]
+    benchmarks: list[range]  # numbers of each benchmark's sequences; a sample is of any benchmark with equal chance
+    frames: Frames
+
+
 class Frames:
     """The frames of some sequences: decoded once where memory allows, else read when asked for."""
 
@@ -69,12 +82,24 @@ class Frames:
         return images.read_rgb(self.sequences[sequence].frames[frame])
 
 
-def usable(sequences: Series[Sequence], needed: int = 2) -> list[Sequence]:
-    """Sequences with a box for every frame and at least `needed` visible ones. BadInput if none is left."""
+def usable(sequences: Series[Sequence], order: str = "causal") -> list[Sequence]:
+    """Sequences with a box for every frame and enough visible ones (in any order, a single image will do).
+
+    BadInput if none is left.
+    """
+    needed = 2 if order == "causal" else 1
     kept = [s for s in sequences if len(s.boxes) == len(s.frames) and int(visible(s).sum()) >= needed]
     if not kept:
         raise BadInput("no sequence of the index has boxes to train on: name a training split that has ground truth.")
     return kept
+
+
+def source_of(benchmarks: Series[Series[Sequence]], sampling: Sampling, in_memory: bool) -> Source:
+    """The usable sequences of several benchmarks, and their frames."""
+    kept = [usable(sequences, sampling.order) for sequences in benchmarks]
+    ends = list(itertools.accumulate(map(len, kept), initial=0))
+    sequences = list(itertools.chain.from_iterable(kept))
+    return Source(sequences, [range(a, b) for a, b in itertools.pairwise(ends)], Frames(sequences, in_memory))
 
 
 def visible(sequence: Sequence) -> NDArray[np.bool_]:
@@ -83,64 +108,79 @@ def visible(sequence: Sequence) -> NDArray[np.bool_]:
 
 
 def draw_batch(
-    sequences: Series[Sequence],
-    frames: Frames,
-    shape: Shape,
-    sampling: Sampling,
-    augment: Augment,
-    size: int,
-    seed: int,
-    step: int,
+    source: Source, shape: Shape, sampling: Sampling, augment: Augment, numbers: Series[int], seed: int, step: int
 ) -> Batch:
-    """The batch of `size` samples of step `step`: a pure function of its arguments."""
-    rng = np.random.default_rng([seed, step])
-    samples = [draw_sample(rng, sequences, frames, shape, sampling, augment) for _ in range(size)]
+    """Samples `numbers` of the batch of step `step`: a pure function of its arguments."""
+    generators = [np.random.default_rng([seed, step, number]) for number in numbers]
+    samples = [draw_sample(rng, source, shape, sampling, augment) for rng in generators]
     templates, searches, boxes, sentences = zip(*samples, strict=True)
     return Batch(np.stack(templates), np.stack(searches, axis=1), np.stack(boxes, axis=1), list(sentences))
 
 
 def draw_sample(
-    rng: np.random.Generator, sequences: Series[Sequence], frames: Frames, shape: Shape, sampling: Sampling, augment: Augment
+    rng: np.random.Generator, source: Source, shape: Shape, sampling: Sampling, augment: Augment
 ) -> tuple[Image, Image, NDArray[np.float32], str]:
     """Templates [T, h, w, 3], searches [K, H, W, 3], boxes [K, 4] and the sentence of one sample."""
-    number = int(rng.integers(len(sequences)))
-    sequence = sequences[number]
-    earlier, later = draw_frames(rng, np.flatnonzero(visible(sequence)), sampling)
+    benchmark = source.benchmarks[rng.integers(len(source.benchmarks))]
+    number = benchmark[rng.integers(len(benchmark))]
+    sequence = source.sequences[number]
+    template_frames, search_frames = draw_frames(rng, np.flatnonzero(visible(sequence)), sampling)
     templates, searches, boxes = [], [], []
-    for frame in earlier:
+    for frame in template_frames:
         box = sequence.boxes[frame]
-        around = jitter(rng, box, sampling.template_shift, sampling.template_scale)
-        templates.append(crop(frames(number, frame), around, shape.template_factor, shape.template)[0])
-    for frame in later:
+        around = jitter(rng, box, sampling.template_shift, sampling.template_scale, sampling.keep_aspect)
+        patch, _ = crop(source.frames(number, frame), around, shape.template_factor, shape.template)
+        templates.append(brightened(rng, patch, augment.template_gain))
+    for frame in search_frames:
         box = sequence.boxes[frame]
-        around = jitter(rng, box, sampling.search_shift * rng.uniform(sampling.search_shift_least, 1.0), sampling.search_scale)
-        patch, inside = crop(frames(number, frame), around, shape.search_factor, shape.search, box)
-        gain = rng.uniform(1 - augment.gain, 1 + augment.gain)
-        searches.append(np.clip(patch * np.float32(gain), 0, 255).astype(np.uint8))
+        shift = sampling.search_shift * rng.uniform(sampling.search_shift_least, 1.0)
+        around = jitter(rng, box, shift, sampling.search_scale, sampling.keep_aspect)
+        patch, inside = crop(source.frames(number, frame), around, shape.search_factor, shape.search, box)
+        searches.append(brightened(rng, patch, augment.gain))
         boxes.append(inside)
     return augmented(rng, np.stack(templates), np.stack(searches), np.stack(boxes), sequence.sentence, augment)
 
 
 def draw_frames(rng: np.random.Generator, shown: NDArray[np.int64], sampling: Sampling) -> tuple[list[int], list[int]]:
-    """Numbers of the template frames and, later in the sequence, of the search frames, all out of `shown` (ascending)."""
-    base = int(rng.integers(1, len(shown)))  # searches from here on, templates from before
+    """Numbers of the template frames and of the search frames, all out of `shown` (ascending), none rarer than another.
+
+    causal: a base frame, templates from before it and the base itself, searches from after it. any: all from around a base
+    frame, in the order of time or in the reverse.
+    """
+    causal = sampling.order == "causal"
+    base = int(rng.integers(len(shown) - causal))
     low, high = 0, len(shown)
     if sampling.max_gap:
         low = int(np.searchsorted(shown, shown[base] - sampling.max_gap))
         high = int(np.searchsorted(shown, shown[base] + sampling.max_gap, side="right"))
-    later = sorted(int(f) for f in rng.choice(shown[base:high], sampling.searches))
-    earlier = sorted(int(f) for f in rng.choice(shown[min(low, base - 1) : base], sampling.templates))
+    if not causal:
+        drawn = np.sort(rng.choice(shown[low:high], sampling.templates + sampling.searches))
+        drawn = drawn[:: 1 if rng.random() < 0.5 else -1].tolist()
+        return drawn[: sampling.templates], drawn[sampling.templates :]
+    earlier = np.sort(rng.choice(shown[low : base + 1], sampling.templates - 1)).tolist()
+    later = rng.choice(shown[base + 1 : max(high, base + 2)], sampling.searches).tolist()
+    templates = [*earlier, int(shown[base])]
     if rng.random() < sampling.first_frame:
-        earlier[0] = int(shown[0])
-    return earlier, later
+        templates[0] = int(shown[0])
+    return templates, later
 
 
-def jitter(rng: np.random.Generator, box: NDArray[np.float64], shift: float, scale: float) -> NDArray[np.float64]:
-    """`box` xywh moved by up to `shift` sizes (the root of its area) and resized by exp(scale x N(0, 1)), aspect kept."""
-    centre, size = box[:2] + box[2:] / 2, np.sqrt(box[2:].prod())
-    centre = centre + rng.uniform(-shift, shift, 2) * size
-    sides = box[2:] * np.exp(scale * rng.standard_normal())
+def jitter(
+    rng: np.random.Generator, box: NDArray[np.float64], shift: float, scale: float, keep_aspect: bool = True
+) -> NDArray[np.float64]:
+    """`box` xywh resized by exp(scale x N(0, 1)) and moved by up to `shift` sizes (the root of its area).
+
+    The published way (`keep_aspect` False) resizes each side by a factor of its own and moves by sizes of the resized box.
+    """
+    sides = box[2:] * np.exp(scale * rng.standard_normal(1 if keep_aspect else 2))
+    size = np.sqrt((box[2:] if keep_aspect else sides).prod())
+    centre = box[:2] + box[2:] / 2 + rng.uniform(-shift, shift, 2) * size
     return np.concatenate([centre - sides / 2, sides])
+
+
+def brightened(rng: np.random.Generator, patch: Image, gain: float) -> Image:
+    """A crop [H, W, 3] times U(1 - gain, 1 + gain)."""
+    return np.clip(patch * np.float32(rng.uniform(1 - gain, 1 + gain)), 0, 255).astype(np.uint8) if gain else patch
 
 
 def crop(
@@ -173,15 +213,22 @@ def augmented(
         if renamed is not None:
             templates, searches, sentence = templates[..., order], searches[..., order], renamed
     if rng.random() < augment.colourless_templates:
-        gain = rng.uniform(1 - augment.template_gain, 1 + augment.template_gain)  # or the luma would tell the colour
-        templates = np.clip(grey(templates) * np.float32(gain), 0, 255).astype(np.uint8)
+        templates = brightened(rng, grey(templates), augment.colourless_gain)  # or the luma would tell the colour
     elif rng.random() < augment.colourless_first:
         templates = np.concatenate([grey(templates[:1]), templates[1:]])
     if rng.random() < augment.empty_sentence:
         sentence = ""
-    if rng.random() < augment.flip and not re.search(r"\b(left|right)\b", sentence):
-        templates, searches = templates[:, :, ::-1], searches[:, :, ::-1]
-        boxes = np.concatenate([1 - boxes[:, :1], boxes[:, 1:]], axis=1)
+    if rng.random() < augment.grey:
+        templates, searches = grey(templates), grey(searches)
+    if re.search(r"\b(left|right)\b", sentence):
+        return templates, searches, boxes, sentence
+    joint = rng.random() < augment.flip
+    flips = joint ^ (rng.random(len(templates) + len(searches)) < augment.flip_each)
+    templates, searches, boxes = templates.copy(), searches.copy(), boxes.copy()
+    for crops, chosen in ((templates, flips[: len(templates)]), (searches, flips[len(templates) :])):
+        crops[chosen] = crops[chosen, :, ::-1]
+    mirrored = flips[len(templates) :]
+    boxes[mirrored, 0] = 1 - boxes[mirrored, 0]
     return templates, searches, boxes, sentence
 
 

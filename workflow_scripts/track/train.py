@@ -1,10 +1,12 @@
-"""Train a DUTrack on a benchmark's training split, on one core or with torch's own distributed launcher.
+"""Train a DUTrack or a SeqTrack on benchmarks' training splits, on one core or on many GPUs.
 
-    python -m workflow_scripts.track.train --index results/mini/data/tnllt.npz --output results/mini/track/weights/dutrack
+    python -m workflow_scripts.track.train --name dutrack --index results/mini/data/tnllt.npz \
+        --output results/mini/track/weights/dutrack
+    torchrun --standalone --nproc-per-node 8 -m workflow_scripts.track.train ...    # the same, each batch shared by 8
 
 Crops are made by threads while the network learns. A checkpoint lies beside the output until the training ends, so that
-a killed one goes on from there; every step's samples depend on (seed, step) alone, so it ends in the same weights.
-Output: weights.safetensors, config.json, vocabulary.txt, loss.csv (a line a step).
+a killed one goes on from there; samples and dropout of a step depend on the seed and the step alone, so it ends in the
+same weights. Output: weights.safetensors, config.json, vocabulary.txt (where it reads), loss.csv (a line a step).
 """
 
 from __future__ import annotations
@@ -14,81 +16,52 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import distributed, nn
 
 from workflow_scripts import console, files, manifest, params, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.track import Train
-from workflow_scripts.track import checkpoints, losses, sampler
-from workflow_scripts.track.crops import normalise
-from workflow_scripts.track.networks.dutrack import VARIANTS, DUTrack, DUTrackConfig
-from workflow_scripts.track.texts import COLOURS, SHAPES, TEXTURES, Tokenizer, small_vocabulary
+from workflow_scripts.track import checkpoints, initial, sampler
+from workflow_scripts.track.learners import Learner, frozen_parts, learner_of
 
-FAMILIES = (COLOURS, TEXTURES, SHAPES)  # words of which a sentence has one each
 FINAL_RATE = 1e-6  # where the cosine ends
-COLUMNS = ("step", "learning_rate", "loss", "giou", "l1", "focal", "iou")
+COLUMNS = ("step", "learning_rate", "loss")  # of the log, and then a learner's parts
 
-Row = tuple[float, ...]  # of COLUMNS
-
-
-def batch_loss(
-    network: DUTrack, batch: sampler.Batch, tokenise: Tokenizer, p: Train, device: str = "cpu"
-) -> tuple[Tensor, Row]:
-    """Loss of one batch summed over its search frames, and its parts (giou, l1, focal, iou; means over the frames)."""
-    b, t = batch.templates.shape[:2]
-    memory = network.embed_template(normalise(batch.templates.reshape(b * t, *batch.templates.shape[2:]), device))
-    memory = memory.unflatten(0, (b, t))  # [B, T, Nz, D]
-    text = network.embed_text(torch.from_numpy(tokenise(batch.sentences)).to(device))
-    weights = losses.Weights(p.giou, p.l1, p.focal)
-    query, parts, named = None, [], []
-    reader = Reader(network, tokenise, batch.sentences) if p.alignment else None
-    for search, target in zip(batch.searches, batch.boxes, strict=True):
-        output = network(normalise(search, device), memory, text, query)
-        target = torch.from_numpy(target).to(device)
-        parts.append(
-            losses.tracking_loss(output.score.float(), output.size.float(), output.offset.float(), target, weights, p.decode_at)
-        )
-        query = output.query.detach()  # the next frame reads it, no gradient flows back in time
-        if reader:
-            named.append(reader.loss(target))
-    total = torch.stack([part.total for part in parts]).sum()
-    if reader:
-        total = total + p.alignment * torch.stack(named).sum()
-        reader.close()
-    means = np.mean([(part.giou, part.l1, part.focal, part.iou) for part in parts], axis=0)
-    return total, tuple(means.tolist())
+Row = tuple[float, ...]  # of the log
 
 
-class Reader:
-    """Names the targets from what the small network's stem says of them, while the network runs on search crops."""
+@dataclass(frozen=True)
+class World:
+    """The processes of a training: this one's number, and how many there are."""
 
-    def __init__(self, network: DUTrack, tokenise: Tokenizer, sentences: list[str]) -> None:
-        backbone, device = network.backbone, network.backbone.word_embeddings.weight.device
-        self.words = backbone.text_norm(backbone.word_embeddings.weight)  # [V, D]
-        ids = torch.from_numpy(tokenise(sentences))  # [B, 16]
-        self.named = torch.zeros(len(sentences), len(tokenise), dtype=torch.bool).scatter_(1, ids, True).to(device)
-        self.families = [[tokenise.ids[w] for w in family if w in tokenise.ids] for family in FAMILIES]
-        self.features: Tensor | None = None  # [B, D, F, F] of the stem's last pass
-        self.hook = backbone.patch_embed.register_forward_hook(self._keep)
+    rank: int = 0
+    size: int = 1
 
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.features = output
 
-    def loss(self, target: Tensor) -> Tensor:
-        """Alignment loss of the targets [B, 4] in the search crops that the network has just seen."""
-        tokens = self.features.flatten(2).transpose(1, 2)  # [B, F * F, D]
-        return losses.alignment_loss(losses.features_at(tokens, target), self.words, self.named, self.families)
+def join(device: str) -> World:
+    """The processes that torch's launcher started; this one alone without it."""
+    if "RANK" not in os.environ:
+        return World()
+    if device.startswith("cuda"):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return World(distributed.get_rank(), distributed.get_world_size())
 
-    def close(self) -> None:
-        self.hook.remove()
+
+def share(batch: int, world: World) -> range:
+    """Numbers of the samples of a batch that are this process's. BadInput where they cannot be shared evenly."""
+    if batch % world.size:
+        raise BadInput(f"a batch of {batch} cannot be shared by {world.size} processes: make it a multiple of them.")
+    each = batch // world.size
+    return range(world.rank * each, (world.rank + 1) * each)
 
 
 def learning_rate(step: int, p: Train) -> float:
@@ -101,52 +74,60 @@ def learning_rate(step: int, p: Train) -> float:
     return FINAL_RATE + (p.learning_rate - FINAL_RATE) * (1 + math.cos(math.pi * done)) / 2
 
 
-def make_optimiser(network: nn.Module, p: Train) -> torch.optim.AdamW:
+def make_optimiser(learner: Learner, p: Train) -> torch.optim.AdamW:
     """AdamW whose groups remember their factor on the rate; norms, biases and single vectors do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        factor = 1.0 if name.startswith("box_head.") else p.backbone_rate
-        groups.setdefault((factor, p.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+    for name, parameter in learner.network.named_parameters():
+        if parameter.requires_grad:
+            factor = 1.0 if learner.full_rate(name) else p.backbone_rate
+            groups.setdefault((factor, p.weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
     described = [{"params": members, "factor": f, "weight_decay": w} for (f, w), members in groups.items()]
     return torch.optim.AdamW(described, lr=p.learning_rate, betas=p.betas)
 
 
 def train(
-    network: DUTrack,
-    batches: Iterator[sampler.Batch],
-    tokenise: Tokenizer,
+    learner: Learner,
+    batches: Iterable[sampler.Batch],
     p: Train,
     optimiser: torch.optim.Optimizer,
+    world: World = World(),
     first: int = 0,
     after_step: Callable[[int, Row], None] = lambda step, row: None,
 ) -> None:
-    """Optimise `network` in place from step `first` to p.steps. BadInput if the loss stops being a number."""
-    network.train()
+    """Optimise the learner's network in place from step `first` to p.steps; the processes' gradients are averaged.
+
+    Batch norms see a process's share of the batch, as published. BadInput if the loss stops being a number.
+    """
+    learner.train()
+    for part in frozen_parts(learner, p):
+        part.eval()
+    model: nn.Module = learner
+    if world.size > 1:
+        model = nn.parallel.DistributedDataParallel(learner)
     for step, batch in zip(range(first, p.steps), batches, strict=True):
+        torch.manual_seed(int(np.random.default_rng([p.seed, step, world.rank]).integers(2**62)))  # of this step's dropout
         rate = learning_rate(step, p)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         with torch.autocast(p.device.split(":")[0], torch.bfloat16, enabled=p.dtype == "bf16"):
-            loss, parts = batch_loss(network, batch, tokenise, p, p.device)
-        if not math.isfinite(float(loss.detach())):
-            raise BadInput(f"the loss is not a number at step {step}: lower track.train.learning_rate.")
+            loss, parts = model(batch)
+        row = (step, rate, *mean_of_all([float(loss.detach()), *parts], p.device, world))
+        if not math.isfinite(row[2]):
+            raise BadInput(f"the loss is not a number at step {step}: lower the recipe's learning_rate.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients(network)
-        nn.utils.clip_grad_norm_(network.parameters(), p.clip)
+        nn.utils.clip_grad_norm_(learner.parameters(), p.clip)
         optimiser.step()
-        after_step(step, (step, rate, float(loss.detach()), *parts))
+        after_step(step, row)
 
 
-def average_gradients(network: nn.Module) -> None:
-    """Mean of the gradients over the processes of a distributed training; nothing in a training of one process."""
-    if not torch.distributed.is_initialized():
-        return
-    for parameter in network.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        torch.distributed.all_reduce(parameter.grad)
-        parameter.grad /= torch.distributed.get_world_size()
+def mean_of_all(values: list[float], device: str, world: World) -> list[float]:
+    """Means of the processes' values: those of the whole batch."""
+    if world.size == 1:
+        return values
+    gathered = torch.tensor(values, dtype=torch.float32, device=device)
+    distributed.all_reduce(gathered)
+    return (gathered / world.size).tolist()
 
 
 class Checkpoint:
@@ -159,14 +140,14 @@ class Checkpoint:
     def save(self, network: nn.Module, optimiser: torch.optim.Optimizer, rows: list[Row]) -> None:
         state = {"recipe": self.recipe, "network": network.state_dict(), "optimiser": optimiser.state_dict(), "rows": rows}
         with files.atomic_path(self.path) as temporary:
-            torch.save({**state, "random": torch.get_rng_state()}, temporary)
+            torch.save(state, temporary)
 
     def load(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> list[Row]:
         """Restore a training of the same recipe and return its log; an empty one where there is none."""
         if not self.path.is_file():
             return []
         try:
-            state = torch.load(self.path, weights_only=True)
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises half a dozen types for a damaged file
             raise BadInput(f"{self.path} cannot be read ({type(error).__name__}): delete it to train from the start.") from None
         if state["recipe"] != self.recipe:
@@ -174,105 +155,81 @@ class Checkpoint:
             return []
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
         rows = [tuple(row) for row in state["rows"]]
         print(f"resuming after step {len(rows)}", flush=True)
         return rows
 
 
-def write_weights(output: Path, network: DUTrack, vocabulary: list[str], rows: list[Row]) -> None:
+def write_weights(output: Path, learner: Learner, rows: list[Row]) -> None:
     """The folder a tracker is loaded from, whole or not at all."""
     with files.atomic_folder(output) as folder:
-        checkpoints.save(folder, network, vocabulary)
+        checkpoints.save(folder, learner.network, learner.vocabulary)
         with open(folder / "loss.csv", "w", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(COLUMNS)
+            writer.writerow([*COLUMNS, *learner.parts])
             writer.writerows([int(row[0]), *(f"{v:.6g}" for v in row[1:])] for row in rows)
 
 
-def build_network(p: Train, sentences: list[str]) -> tuple[DUTrack, Tokenizer]:
-    """The fresh or pre-trained network of a recipe, and its tokenizer."""
-    if p.network not in VARIANTS:
-        raise BadInput(f"there is no network called {p.network}: track.train.network is one of {', '.join(VARIANTS)}.")
-    config = VARIANTS[p.network]
-    if config.backbone == "small":
-        tokenise = Tokenizer(small_vocabulary(sentences))
-        config = replace(config, vocabulary_size=len(tokenise))
-    else:
-        tokenise = Tokenizer.from_file(p.vocabulary, config.cased)
-    if p.alignment and config.backbone != "small":
-        raise BadInput(f"{p.network} does not learn by alignment: set track.train.alignment to 0.")
-    torch.manual_seed(p.seed)
-    network = DUTrack(config)
-    if p.initial:
-        state = checkpoints.read_checkpoint(p.initial)
-        known = {k: v for k, v in state.items() if k in network.state_dict() and v.shape == network.state_dict()[k].shape}
-        missing = network.load_state_dict(known, strict=False).missing_keys
-        print(f"{p.initial}: {len(known)} tensors taken, {len(missing)} start at random", flush=True)
-    return network, tokenise
-
-
-def join_processes(device: str) -> tuple[int, int]:
-    """Rank and number of the processes that torch.distributed.run started (0 and 1 without it)."""
-    if "RANK" not in os.environ:
-        return 0, 1
-    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    if device.startswith("cuda"):
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--index", type=Path, required=True, help="index of the benchmark (.npz)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="dutrack", help="the recipe, by its name in track.train of params.yaml")
+    parser.add_argument("--parameters", help="the recipe as JSON (default: params.yaml)")
+    parser.add_argument("--index", type=Path, action="append", required=True, help="index of a benchmark (.npz); once or often")
     parser.add_argument("--split", default="train", help="split to learn from")
-    parser.add_argument("--parameters", help="track.train as JSON (default: params.yaml)")
+    parser.add_argument("--initial", type=Path, help="weights to start from: a trained folder or a checkpoint")
+    parser.add_argument("--vocabulary", default="", help="BERT's vocabulary file, for the official networks that read")
     parser.add_argument("--output", type=Path, required=True, help="folder of the trained network")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     arguments = parser.parse_args()
-    p = params.section(arguments.parameters, "track.train", Train)
+    p = params.section(arguments.parameters, f"track.train.{arguments.name}", Train)
     torch.set_num_threads(p.threads)
-    rank, processes = join_processes(p.device)
+    world = join(p.device)
+    numbers = share(p.batch, world)
 
-    chosen = sampler.usable(sequences.read_index(arguments.index, split=arguments.split))
-    network, tokenise = build_network(p, [s.sentence for s in chosen])
-    network.to(p.device)
-    config: DUTrackConfig = network.config
-    optimiser = make_optimiser(network, p)
+    read = [sequences.read_index(index, split=arguments.split) for index in arguments.index]
+    source = sampler.source_of(read, p.sampling, p.in_memory)
+    learner = learner_of(p, [s.sentence for s in source.sequences], arguments.vocabulary)
+    if arguments.initial:
+        initial.take(learner.network, arguments.initial)
+    learner.to(p.device)
+    optimiser = make_optimiser(learner, p)
     recipe = {
         **p.model_dump(mode="json"),
-        "index": files.sha256(arguments.index),
+        "indices": [files.sha256(index) for index in arguments.index],
+        "initial": arguments.initial and manifest.summary(arguments.initial)["sha256"],
         "split": arguments.split,
-        "processes": processes,
+        "processes": world.size,
     }
     checkpoint = Checkpoint(arguments.output, recipe)
-    rows = checkpoint.load(network, optimiser)
+    rows = checkpoint.load(learner.network, optimiser)
 
-    frames = sampler.Frames(chosen, p.in_memory)
-    shape = sampler.Shape(config.search_size, config.search_factor, config.template_size, config.template_factor)
-    draw = partial(sampler.draw_batch, chosen, frames, shape, p.sampling, p.augment, p.batch, p.seed)
-    ahead = sampler.feed(lambda step: draw(step * processes + rank), len(rows), p.steps, p.queue, p.feeders)
+    draw = partial(sampler.draw_batch, source, learner.shape, p.sampling, p.augment, numbers, p.seed)
+    ahead = sampler.feed(draw, len(rows), p.steps, p.queue, p.feeders)
     ticks = console.progress(range(len(rows), p.steps), f"training {p.network}")
 
     def after_step(step: int, row: Row) -> None:
         rows.append(row)
+        if world.rank:
+            return
         next(ticks, None)
-        if (step + 1) % 50 == 0 and rank == 0:
+        if (step + 1) % 50 == 0:
             recent = np.mean(rows[-50:], axis=0)
-            print(f"step {step + 1}: loss {recent[2]:.3f}, IoU at the centre cell {recent[6]:.3f}", flush=True)
-        if (step + 1) % p.checkpoint_every == 0 and rank == 0 and step + 1 < p.steps:
-            checkpoint.save(network, optimiser, rows)
+            print(f"step {step + 1}: loss {recent[2]:.3f}, IoU {recent[-1]:.3f}", flush=True)
+        if (step + 1) % p.checkpoint_every == 0 and step + 1 < p.steps:
+            checkpoint.save(learner.network, optimiser, rows)
 
-    train(network, ahead, tokenise, p, optimiser, len(rows), after_step)
-    if rank == 0:
-        write_weights(arguments.output, network, tokenise.words, rows)
+    train(learner, ahead, p, optimiser, world, len(rows), after_step)
+    if world.rank == 0:
+        write_weights(arguments.output, learner, rows)
         checkpoint.path.unlink(missing_ok=True)
         if arguments.manifest:
-            facts = {"sequences": len(chosen), "steps": p.steps, "parameters": sum(x.numel() for x in network.parameters())}
-            facts["iou_last_100"] = round(float(np.mean([row[6] for row in rows[-100:]])), 4)
-            manifest.write(arguments.manifest, [arguments.output], p.model_dump(mode="json"), [arguments.index], facts)
-    if processes > 1:
-        torch.distributed.destroy_process_group()
+            count = sum(x.numel() for x in learner.network.parameters())
+            facts = {"sequences": len(source.sequences), "steps": p.steps, "parameters": count}
+            facts["iou_last_100"] = round(float(np.mean([row[-1] for row in rows[-100:]])), 4)
+            inputs = [*arguments.index, *([arguments.initial] if arguments.initial else [])]
+            manifest.write(arguments.manifest, [arguments.output], p.model_dump(mode="json"), inputs, facts)
+    if world.size > 1:
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

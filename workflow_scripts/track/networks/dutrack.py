@@ -48,8 +48,8 @@ class DUTrackConfig:
     scaled_attention: bool = False  # divide search . query by sqrt(dim): needed when training from scratch
     score_bias: float = 0.0  # initial biases of the head's last layers
     size_bias: float = 0.0
-    drop_path: float = 0.0  # training only; grows linearly over the blocks
-    text_dropout: float = 0.0
+    drop_path: float = 0.1  # training only; grows linearly over the blocks
+    text_dropout: float = 0.1
 
     @property
     def stride(self) -> int:
@@ -95,6 +95,8 @@ VARIANTS: dict[str, DUTrackConfig] = {
         scaled_attention=True,
         score_bias=-3.0,
         size_bias=-1.1,
+        drop_path=0.0,
+        text_dropout=0.0,
     ),
 }
 
@@ -268,7 +270,7 @@ class FastITPN(nn.Module):
         self.descript_embedding = BertEmbeddings(config)
         self.description_patch_pos_embed = PositionTable(config.dim)
         # Never read by forward; it is in the checkpoints, from which the two tables below were once resized.
-        self.pos_embed = nn.Parameter(torch.zeros(1, 196, config.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 196, config.dim), requires_grad=False)
         self.pos_embed_z = nn.Parameter(torch.zeros(1, config.template_tokens, config.dim))
         self.pos_embed_x = nn.Parameter(torch.zeros(1, config.grid**2, config.dim))
         self.temporal_token = nn.Parameter(torch.zeros(1, 1, config.dim))

@@ -33,6 +33,25 @@ def sine_positions(side: int, dim: int) -> Tensor:
     return torch.cat([rows, columns], 2).reshape(1, side * side, dim)
 
 
+class ConvStem(nn.Sequential):
+    """Crops [B,3,S,S] to tokens [B,N,D] of 16 pixels, row-major."""
+
+    def __init__(self, widths: tuple[int, ...], dim: int) -> None:
+        narrow, wide = widths
+        super().__init__(
+            nn.Conv2d(3, narrow, 4, 4),
+            nn.BatchNorm2d(narrow),
+            nn.ReLU(),
+            nn.Conv2d(narrow, wide, 3, 2, 1),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, dim, 3, 2, 1),
+        )
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return super().forward(crops.contiguous(memory_format=torch.channels_last)).flatten(2).transpose(1, 2)
+
+
 class SmallBlock(nn.Module):
     """Pre-norm transformer block."""
 
@@ -60,16 +79,8 @@ class SmallBackbone(nn.Module):
 
     def __init__(self, config: DUTrackConfig) -> None:
         super().__init__()
-        dim, (narrow, wide) = config.dim, config.stem_widths
-        self.patch_embed = nn.Sequential(
-            nn.Conv2d(3, narrow, 4, 4),
-            nn.BatchNorm2d(narrow),
-            nn.ReLU(),
-            nn.Conv2d(narrow, wide, 3, 2, 1),
-            nn.BatchNorm2d(wide),
-            nn.ReLU(),
-            nn.Conv2d(wide, dim, 3, 2, 1),
-        )
+        dim = config.dim
+        self.patch_embed = ConvStem(config.stem_widths, dim)
         self.pos_embed_z = nn.Parameter(sine_positions(config.template_size // config.stride, dim))
         self.pos_embed_x = nn.Parameter(sine_positions(config.grid, dim))
         self.segment_embed = nn.Parameter(0.02 * torch.randn(len(SEGMENTS), dim))
@@ -84,15 +95,11 @@ class SmallBackbone(nn.Module):
     def segment(self, name: str) -> Tensor:
         return self.segment_embed[SEGMENTS.index(name)]
 
-    def stem(self, crops: Tensor) -> Tensor:
-        x = self.patch_embed(crops.contiguous(memory_format=torch.channels_last))
-        return x.flatten(2).transpose(1, 2)  # [B,N,D], row-major
-
     def template(self, crops: Tensor) -> Tensor:
-        return self.stem(crops) + self.pos_embed_z + self.segment("template")
+        return self.patch_embed(crops) + self.pos_embed_z + self.segment("template")
 
     def search(self, crops: Tensor) -> Tensor:
-        return self.stem(crops) + self.pos_embed_x + self.segment("search")
+        return self.patch_embed(crops) + self.pos_embed_x + self.segment("search")
 
     def text(self, ids: Tensor) -> Tensor:
         return self.text_norm(self.word_embeddings(ids) + self.position_embeddings) + self.segment("text")

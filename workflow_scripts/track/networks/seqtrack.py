@@ -12,9 +12,10 @@ Exact savings over a direct reading of the paper:
 - fused attention throughout; the last encoder block computes queries and MLP for the search tokens only, as nobody reads
   the others
 - the decoder projects the memory to keys and values once a frame, and caches its own keys and values from word to word
+- on a CPU the encoder's weights are packed for the kernels that multiply with them (packed.py)
 
-State-dict names are those of the authors' checkpoints. Shapes in comments: B batch, N tokens of one image, L words, D width
-of the encoder, C width of the decoder.
+State-dict names are those of the authors' checkpoints. Shapes in comments: B batch, N tokens of the search region, Nz of a
+template, L words, D width of the encoder, C width of the decoder.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from workflow_scripts.track.networks import packed
+from workflow_scripts.track.networks.dutrack_small import ConvStem
 
 Patches = tuple[Tensor, ...]
 KeyValue = tuple[Tensor, Tensor]
@@ -34,37 +39,68 @@ Observer = Callable[[str, Tensor], None]
 
 @dataclass(frozen=True)
 class SeqTrackConfig:
-    image: int = 256  # side of the search region and of a template, pixels
+    image: int = 256  # side of the search region, pixels
+    factor: float = 4.0  # of that side in units of sqrt(w * h)
+    template: int = 256  # the same of a template
+    template_factor: float = 4.0
     patch: int = 16
+    stem: tuple[int, ...] = ()  # widths of a convolutional stem before the encoder; none: each patch is projected
     dim: int = 768
     depth: int = 12
     heads: int = 12
+    mlp_ratio: int = 4
     hidden: int = 256  # width of the decoder
     bins: int = 4000  # words for a coordinate; END and START follow
     decoder_layers: int = 2
     decoder_heads: int = 8
     feedforward: int = 1024
-    factor: float = 4.0  # side of a crop in units of sqrt(w * h), the same for search region and template
     dropout: float = 0.1  # decoder, in training only
+    ordered_words: bool = False  # words start as sines of their coordinate: what one learns its neighbours know
+
+    @property
+    def grids(self) -> tuple[int, int]:
+        """Sides of the token grids of the search region and of a template."""
+        return self.image // self.patch, self.template // self.patch
 
     @property
     def tokens(self) -> int:
-        """Tokens of one image."""
-        return (self.image // self.patch) ** 2
+        """Tokens of the search region."""
+        return self.grids[0] ** 2
+
+    @property
+    def template_tokens(self) -> int:
+        return self.grids[1] ** 2
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SeqTrackConfig:
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 _OFFICIAL = {
     "seqtrack_b256": SeqTrackConfig(),
-    "seqtrack_b384": SeqTrackConfig(image=384),
+    "seqtrack_b384": SeqTrackConfig(image=384, template=384),
     "seqtrack_l256": SeqTrackConfig(dim=1024, depth=24, heads=16),
-    "seqtrack_l384": SeqTrackConfig(image=384, dim=1024, depth=24, heads=16),
+    "seqtrack_l384": SeqTrackConfig(image=384, template=384, dim=1024, depth=24, heads=16),
 }
 CONFIGS = {
     **_OFFICIAL,
     **{f"{name}_got": config for name, config in _OFFICIAL.items()},  # the same networks, trained on GOT-10k alone
-    # The mini study's: a few milliseconds a frame on one core.
+    # The mini study's: crops, stem and encoder of the small DUTrack, whose weights it starts from.
     "seqtrack_small": SeqTrackConfig(
-        image=128, dim=128, depth=4, heads=4, hidden=96, bins=400, decoder_heads=4, feedforward=256
+        image=128,
+        template=64,
+        template_factor=2.0,
+        stem=(48, 96),
+        dim=128,
+        depth=4,
+        heads=4,
+        mlp_ratio=2,
+        hidden=128,
+        bins=100,
+        decoder_heads=4,
+        feedforward=256,
+        dropout=0.0,
+        ordered_words=True,
     ),
 }
 
@@ -99,22 +135,22 @@ class EncoderAttention(nn.Module):
 
 
 class EncoderMlp(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
+        self.fc1 = nn.Linear(dim, ratio * dim)
+        self.fc2 = nn.Linear(ratio * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class EncoderBlock(nn.Module):
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, config: SeqTrackConfig) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = EncoderAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = EncoderMlp(dim)
+        self.norm1 = nn.LayerNorm(config.dim, eps=1e-6)
+        self.attn = EncoderAttention(config.dim, config.heads)
+        self.norm2 = nn.LayerNorm(config.dim, eps=1e-6)
+        self.mlp = EncoderMlp(config.dim, config.mlp_ratio)
 
     def forward(self, x: Tensor, queries: int | None = None, bias: Tensor | None = None) -> Tensor:
         x = x[:, :queries] + self.attn(self.norm1(x), queries, bias)
@@ -133,14 +169,15 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     def __init__(self, config: SeqTrackConfig) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(config.patch, config.dim)
-        self.pos_embed = nn.Parameter(torch.zeros(1, 2 * config.tokens, config.dim))  # the search region's rows come first
-        self.blocks = nn.ModuleList(EncoderBlock(config.dim, config.heads) for _ in range(config.depth))
+        self.patch_embed = ConvStem(config.stem, config.dim) if config.stem else PatchEmbed(config.patch, config.dim)
+        rows = config.tokens + config.template_tokens  # the search region's come first
+        self.pos_embed = nn.Parameter(torch.zeros(1, rows, config.dim))
+        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, search: Tensor, templates: Patches, folded: bool, whole: bool, observe: Observer | None) -> Tensor:
         n = search.shape[1]
-        x = torch.cat([search, *templates], dim=1)  # [B,(1+T)N,D]
+        x = torch.cat([search, *templates], dim=1)  # [B,N+T*Nz,D]
         bias = None
         if folded:
             bias = x.new_zeros(1, 1, 1, x.shape[1])
@@ -291,6 +328,17 @@ class SeqTrack(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.encoder.body.pos_embed, std=0.02)
+        if self.config.ordered_words:
+            bins, half = self.config.bins, self.config.hidden // 2
+            angle = torch.linspace(0, 1, bins)[:, None] * torch.pi * 64 * torch.arange(1, half + 1) / half
+            words = torch.cat([angle.sin(), angle.cos()], dim=1)  # [bins,C], up to 32 waves from the first bin to the last
+            with torch.no_grad():
+                self.decoder.embedding.word_embeddings.weight[:bins] = words
+                self.vocab_embed.layers[-1].weight[:bins] = 0.1 * words
+
+    def pack(self) -> None:
+        """Make the encoder faster for inference on a CPU, in float32; weights that change afterwards are not seen."""
+        packed.pack(self.encoder.body.blocks, rows=self.config.tokens + self.config.template_tokens)
 
     def embed_search(self, images: Tensor) -> Tensor:
         """Normalised search regions [B,3,S,S] -> tokens with position [B,N,D]."""
@@ -298,7 +346,7 @@ class SeqTrack(nn.Module):
         return body.patch_embed(images) + body.pos_embed[:, : self.config.tokens]
 
     def embed_template(self, images: Tensor) -> Tensor:
-        """Normalised templates [B,3,S,S] -> tokens with position [B,N,D]; the same rows serve every template."""
+        """Normalised templates [B,3,S,S] -> tokens with position [B,Nz,D]; the same rows serve every template."""
         body = self.encoder.body
         return body.patch_embed(images) + body.pos_embed[:, self.config.tokens :]
 
@@ -339,10 +387,3 @@ class SeqTrack(nn.Module):
             words.append(word)
             confidences.append(confidence)
         return torch.cat(words, dim=1), torch.cat(confidences, dim=1)
-
-    def forward(self, search: Tensor, templates: Tensor, words: Tensor) -> Tensor:
-        """Training: images [B,3,S,S] and [B,T,3,S,S], input words [B,L] -> logits [B,L,bins+2]."""
-        b, t = templates.shape[:2]
-        tokens = self.embed_template(templates.flatten(0, 1)).unflatten(0, (b, t))
-        features = self.encode(self.embed_search(search), tokens.unbind(1))
-        return self.logits(features, words)

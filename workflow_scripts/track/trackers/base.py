@@ -38,7 +38,10 @@ class Output:
 
 
 class Tracker(Protocol):
-    """Interface of all trackers. `lockstep` False: feed one sequence a call (its states cannot be batched)."""
+    """Interface of all trackers. `lockstep` False: feed one sequence a call (its states cannot be batched).
+
+    One that also has `forgets` True takes the sequences' `lengths` at the start, and drops what no later frame needs.
+    """
 
     lockstep: bool
 

@@ -13,8 +13,10 @@ are, so that boxes depend neither on the company a sequence runs in nor on where
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,10 +50,11 @@ class State:
     frame: int  # index of the last frame seen; the first is 0
     box: Box
     sentence: str
-    memory: tuple[Image | None, ...]  # template crop of every frame so far; None where it can never be chosen again
+    memory: Mapping[int, Image]  # template crops by frame: those that a later frame may choose
     features: Mapping[int, Tensor]  # stem features [Nz,D] of the templates last used, by frame
     query: Tensor | None  # [3,D] carried from the last frame; None before the first
     given: str = ""  # the sentence at the start: what a describer is asked about
+    length: int | None = None  # frames of the sequence, where known
 
 
 def choose_memory(frame: int, segments: int) -> list[int]:
@@ -64,26 +67,43 @@ def choose_memory(frame: int, segments: int) -> list[int]:
     return sorted({0, *(k * part + part // 2 for k in range(segments))})
 
 
-def oldest_useful(frame: int, segments: int) -> int:
-    """Smallest index, 0 aside, that any frame from `frame` on can choose: the middle of the first part only grows."""
-    if segments == 1:
-        return frame
-    return 1 if frame <= segments else (frame // segments) // 2
+@cache
+def last_uses(segments: int, length: int) -> tuple[int, ...]:
+    """For each frame of a sequence, the last frame that chooses it; -1 where none does."""
+    last = [-1] * length
+    for frame in range(1, length):
+        for index in choose_memory(frame, segments):
+            last[index] = frame
+    return tuple(last)
 
 
-def remember(memory: tuple[Image | None, ...], crop: Image, segments: int) -> tuple[Image | None, ...]:
-    """Memory with one frame more, and without what the next frame and later ones never choose."""
-    memory = (*memory, crop)
-    oldest = oldest_useful(len(memory), segments)
-    if oldest > 1 and memory[oldest - 1] is not None:
-        memory = (memory[0], *[None] * (oldest - 1), *memory[oldest:])
-    return memory
+def is_useful(index: int, frame: int, segments: int, length: int | None) -> bool:
+    """Whether a frame after `frame` can choose `index` (at most `frame`) in a sequence of `length`, None for unknown.
+
+    Without a length every frame will be the middle of the first part one day; with it, two in three never are chosen again.
+    """
+    if length is not None:
+        return last_uses(segments, length)[index] > frame
+    if index == 0 or frame < segments:
+        return True
+    return segments > 1 and index >= (frame + 1) // segments // 2
+
+
+def in_own_pages(image: Image) -> Image:
+    """A copy of a crop outside of the heap.
+
+    Crops live for thousands of frames between arrays that live for one: in the heap each of them holds ten times its size.
+    """
+    pages = mmap.mmap(-1, image.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    copy = np.frombuffer(pages, np.uint8).reshape(image.shape)
+    copy[:] = image
+    return copy
 
 
 class DUTracker:
     """Tracker of a DUTrack network. Without a describer the first sentence stays; a describer is asked every frame."""
 
-    lockstep = True
+    lockstep = forgets = True
 
     def __init__(
         self,
@@ -112,16 +132,22 @@ class DUTracker:
         self.forward = compile_for(self.device, network) if compiled else network
         self._texts: dict[str, Tensor] = {}  # sentence -> [16,D]; a cache, no state
 
-    def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
-        """First frames uint8 [H,W,3], first boxes [4] xywh in pixels, sentences (empty: no words) to states."""
+    def start(
+        self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str], lengths: Sequence[int] | None = None
+    ) -> list[State]:
+        """First frames uint8 [H,W,3], first boxes [4] xywh in pixels, sentences (empty: no words) to states.
+
+        With `lengths` only those template crops are kept that a later frame of the sequence will choose.
+        """
         checked = check_start(frames, boxes, sentences)
         given = list(sentences)
         if self.describer is not None:
             sentences = list(self.describer(list(frames), given))
         templates = self._template_crops(frames, checked)
+        known = lengths or [None] * len(templates)
         return [
-            State(0, box, sentence, (crop,), {}, None, words)
-            for crop, box, sentence, words in zip(templates, checked, sentences, given, strict=True)
+            State(0, box, sentence, {0: crop}, {}, None, words, length)
+            for crop, box, sentence, words, length in zip(templates, checked, sentences, given, known, strict=True)
         ]
 
     def questions(self, states: Sequence[State], frames: Sequence[Image]) -> list[Question | None]:
@@ -193,13 +219,28 @@ class DUTracker:
 
         mapped = crops.map_back(fractions, before, size, factors)
         boxes = [clip_to_image(box, frame.shape[1], frame.shape[0]) for box, frame in zip(mapped, frames, strict=True)]
+        moved = [
+            replace(state, frame=state.frame + 1, box=box, features=feature, query=query)
+            for state, box, feature, query in zip(states, boxes, features, queries, strict=True)
+        ]
+        return self._remember(moved, frames), boxes, scores.tolist()
+
+    def _remember(self, states: list[State], frames: Sequence[Image]) -> list[State]:
+        """`states` with a template crop of their new frame, and without those, the new one too, that none later chooses."""
+
+        def useful(state: State, index: int) -> bool:
+            return is_useful(index, state.frame, self.config.template_number, state.length)
+
+        fresh = [i for i, s in enumerate(states) if useful(s, s.frame)]
+        made = dict(zip(fresh, self._template_crops([frames[i] for i in fresh], [states[i].box for i in fresh]), strict=True))
         new = []
-        for i, (state, crop) in enumerate(zip(states, self._template_crops(frames, boxes), strict=True)):
-            memory = remember(state.memory, crop, self.config.template_number)
-            new.append(replace(
-                state, frame=state.frame + 1, box=boxes[i], memory=memory, features=features[i], query=queries[i]
-            ))  # fmt: skip
-        return new, boxes, scores.tolist()
+        for i, state in enumerate(states):
+            spent = [index for index in state.features if not useful(state, index)]  # one that was not chosen is as it was
+            memory = {**state.memory, state.frame: made[i]} if i in made else dict(state.memory)
+            for index in spent:
+                del memory[index]
+            new.append(replace(state, memory=memory))
+        return new
 
     def _parts(self, members: list[Any]) -> list[list[Any]]:
         """`members` in passes of at most `rows`; all in one without."""
@@ -211,8 +252,10 @@ class DUTracker:
         return members + [members[-1]] * (self.rows - len(members))
 
     def _template_crops(self, frames: Sequence[Image], boxes: Sequence[Box]) -> list[Image]:
+        if not boxes:
+            return []
         images, _ = crops.crop_batch(frames, boxes, self.config.template_factor, self.config.template_size)
-        return [image.copy() for image in images]  # a view would keep the whole batch's memory
+        return [in_own_pages(image) for image in images]
 
     def _template_features(self, states: Sequence[State]) -> list[dict[int, Tensor]]:
         """Features [Nz,D] of every state's templates by frame, oldest first; those not in the state are encoded at once."""

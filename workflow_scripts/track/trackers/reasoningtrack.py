@@ -86,7 +86,7 @@ def read_like_the_paper(text: str) -> tuple[bool, str]:
 class ReasoningTracker:
     """DUTrack and the rule. Give `ask`, or a describer."""
 
-    lockstep = True
+    lockstep = forgets = True
 
     def __init__(
         self,
@@ -99,9 +99,11 @@ class ReasoningTracker:
             raise ValueError("reasoningtrack needs one of ask and describer")
         self.tracker, self.ask, self.describer, self.rule = tracker, ask, describer, rule
 
-    def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
+    def start(
+        self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str], lengths: Sequence[int] | None = None
+    ) -> list[State]:
         """First frames, first boxes and the sentences that describe the targets."""
-        states = self.tracker.start(frames, boxes, sentences)
+        states = self.tracker.start(frames, boxes, sentences, **({"lengths": lengths} if lengths else {}))
         return [
             State(state, state.sentence, self._view(frame, state.box), 0, state.box, False)
             for state, frame in zip(states, frames, strict=True)

@@ -5,14 +5,14 @@ back and clip it. Every `interval` frames a confident answer gives a new second 
 benchmark); the first template is the first frame's for ever. Until the first update both are the same one and the network
 folds them.
 
-Sequences of one call may be at different frames: those that are folded and those that are not are encoded as two groups,
-so every sequence gets what it would get alone, up to rounding. The words of all are decoded together.
+Sequences of one call may be at different frames: those that are folded and those that are not are passed through the
+network as two groups, so every sequence gets what it would get alone, up to rounding. With `rows` set, every pass has that
+many rows (the last one repeated), and boxes do not depend on the company a sequence runs in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,13 +24,12 @@ import yaml
 from torch import Tensor
 
 from workflow_scripts.boxes import clip_to_image
-from workflow_scripts.console import BadInput
 from workflow_scripts.track import crops
 from workflow_scripts.track.networks.seqtrack import SeqTrack
+from workflow_scripts.track.precision import autocast, compile_for, dtype_of
 from workflow_scripts.track.trackers.base import Box, Image, Output, check_frame, check_start
 
 SETTINGS = Path(__file__).resolve().parent.parent / "settings" / "seqtrack.yaml"
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class State:
     frame: int  # index of the last frame seen; the first is 0
     box: Box
     sentence: str  # carried, never read
-    first: Tensor  # [N,D] embedded tokens of the first frame's template
-    newest: Tensor | None = None  # [N,D] of the second template; None while it is the first one again
+    first: Tensor  # [Nz,D] embedded tokens of the first frame's template
+    newest: Tensor | None = None  # [Nz,D] of the second template; None while it is the first one again
 
 
 class SeqTrackTracker:
@@ -71,23 +70,24 @@ class SeqTrackTracker:
 
     lockstep = True
 
-    def __init__(self, network: SeqTrack, rule: UpdateRule, precision: str = "fp32", compiled: bool = False) -> None:
-        """`precision` fp32, bf16 or fp16 (autocast); `compiled` runs encoder and decoder through torch.compile.
+    def __init__(
+        self, network: SeqTrack, rule: UpdateRule, rows: int = 0, precision: str = "fp32", compiled: bool = False
+    ) -> None:
+        """`rows` of every pass, 0 for as many as there are sequences; `precision` fp32, bf16 or fp16 (autocast);
 
-        Compiled code is made anew for each number of sequences that share a call: use one batch size.
+        `compiled` runs encoder and decoder through torch.compile, once for each number of rows and of templates.
         """
-        if precision not in PRECISIONS:
-            raise BadInput(f"There is no precision {precision}: name one of {', '.join(PRECISIONS)}.")
+        self.dtype = dtype_of(precision)
         self.network = network.eval()
         self.config = network.config
         self.rule = rule
+        self.rows = rows
         self.device = next(network.parameters()).device
-        self.dtype = PRECISIONS[precision]
         self.encode, self.decode = network.encode, network.decode
         if compiled:
-            # On a GPU these small networks wait for their launches: CUDA graphs replay them as one.
-            mode = "max-autotune-no-cudagraphs" if self.device.type == "cpu" else "reduce-overhead"
-            self.encode, self.decode = torch.compile(self.encode, mode=mode), torch.compile(self.decode, mode=mode)
+            self.encode, self.decode = compile_for(self.device, self.encode), compile_for(self.device, self.decode)
+        elif self.device.type == "cpu" and self.dtype == torch.float32:
+            network.pack()
 
     def start(self, frames: Sequence[Image], boxes: Sequence[Box], sentences: Sequence[str]) -> list[State]:
         """First frames uint8 [H,W,3], first boxes [4] xywh in pixels (not clipped), and sentences to states."""
@@ -113,30 +113,32 @@ class SeqTrackTracker:
             outputs.append(Output(box=box, confidence=confidence, sentence=state.sentence))
         return self._update(new, outputs, frames), outputs
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        """The chosen precision; fp32 leaves a caller's own autocast as it is."""
-        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
-
     def _words(self, states: Sequence[State], images: Image) -> tuple[np.ndarray, np.ndarray]:
         """Words [B,4] in bins and their probabilities [B,4] of the search crops [B,S,S,3]."""
-        with self._autocast():
-            search = self.network.embed_search(crops.normalise(images, self.device))  # [B,N,D]
-            groups = [[i for i, s in enumerate(states) if (s.newest is None) == folded] for folded in (True, False)]
-            features = []
-            for members, folded in zip(groups, (True, False), strict=True):
-                if not members:
-                    continue
-                templates = [torch.stack([states[i].first for i in members])]
-                if not folded:
-                    templates.append(torch.stack([states[i].newest for i in members]))
-                group = search if len(members) == len(states) else search[members]
-                features.append(self.encode(group, tuple(templates)))
-            order = np.argsort(groups[0] + groups[1])
-            joined = features[0] if len(features) == 1 else torch.cat(features)[torch.from_numpy(order).to(self.device)]
-            words, probabilities = self.decode(joined)
+        found = np.empty((len(states), 8))
+        for folded in (True, False):
+            group = [i for i, s in enumerate(states) if (s.newest is None) == folded]
+            for members, filled in self._passes(group):
+                found[members] = self._pass([states[i] for i in filled], images[filled], folded)[: len(members)]
+        return found[:, :4], found[:, 4:]
+
+    def _passes(self, group: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """`group` in passes of `rows`: who is wanted, and the same with the last one repeated until the pass is full."""
+        size = self.rows or max(1, len(group))
+        for begin in range(0, len(group), size):
+            members = group[begin : begin + size]
+            yield members, members + members[-1:] * (self.rows - len(members))
+
+    def _pass(self, states: Sequence[State], images: Image, folded: bool) -> np.ndarray:
+        """Words and their probabilities [b,4 + 4] of states that all are folded, or all are not."""
+        with autocast(self.device, self.dtype):
+            search = self.network.embed_search(crops.normalise(images, self.device))  # [b,N,D]
+            templates = [torch.stack([s.first for s in states])]
+            if not folded:
+                templates.append(torch.stack([s.newest for s in states]))
+            words, probabilities = self.decode(self.encode(search, tuple(templates)))
         # one transfer for both, exact in double: a word is far below 2**53
-        both = torch.cat([words.double(), probabilities], dim=1).cpu().numpy()
-        return both[:, :4], both[:, 4:]
+        return torch.cat([words.double(), probabilities], dim=1).cpu().numpy()
 
     def _update(self, states: list[State], outputs: Sequence[Output], frames: Sequence[Image]) -> list[State]:
         """`states` with new second templates where the rule wants them: a crop around the new box."""
@@ -153,7 +155,10 @@ class SeqTrackTracker:
 
     @torch.inference_mode()
     def _template_tokens(self, frames: Sequence[Image], boxes: Sequence[Box]) -> list[Tensor]:
-        images, _ = crops.crop_batch(frames, boxes, self.config.factor, self.config.image)
-        with self._autocast():
-            tokens = self.network.embed_template(crops.normalise(images, self.device))
-        return [t.clone() for t in tokens]  # a view would keep the whole batch's memory as long as any of its sequences
+        images, _ = crops.crop_batch(frames, boxes, self.config.template_factor, self.config.template)
+        tokens: list[Tensor] = []
+        for members, filled in self._passes(list(range(len(images)))):
+            with autocast(self.device, self.dtype):
+                embedded = self.network.embed_template(crops.normalise(images[filled], self.device))
+            tokens += [t.clone() for t in embedded[: len(members)]]  # a view would keep the whole pass in memory
+        return tokens
