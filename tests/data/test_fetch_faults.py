@@ -190,7 +190,7 @@ def test_nobody_there_and_no_address_are_told_apart(server, tmp_path):
 
 
 def test_a_full_disk_is_noticed_before_the_first_byte(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(BadInput, match="GB free"):
         transfer.fetch([server.url()], tmp_path / "f", MD5, settings=QUICK)
     assert os.listdir(tmp_path) == []

@@ -303,7 +303,7 @@ def test_mirrors_are_asked_in_order_and_a_full_disk_is_not_blamed_on_them(server
     mirrors = [{"kind": "url", "url": server.url("missing/f")}, {"kind": "url", "url": server.url()}]
     hubs.fetch("thing", entry(mirrors=mirrors), tmp_path / "f", QUICK, drop=tmp_path / "inbox")
     assert (tmp_path / "f").read_bytes() == BODY
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(BadInput, match="GB free") as told:
         hubs.fetch("thing", entry(mirrors=mirrors), tmp_path / "g", QUICK, drop=tmp_path / "inbox")
     assert "By hand" not in str(told.value)

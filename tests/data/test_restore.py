@@ -18,7 +18,7 @@ from archives import listing, part, plain, tar, tree
 
 from workflow_scripts import manifest
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import checksums, inventory, meter, parts, restore, transfer, verify
+from workflow_scripts.data import checksums, disk, inventory, meter, parts, restore, verify
 
 KILLS = 20
 OURS = {".out.partial", ".out.partial/lock", ".out.partial/note.json", ".out.partial/writing", "parts"}
@@ -350,7 +350,7 @@ def test_a_full_disk_is_said_and_the_same_command_continues(tmp_path):
 
 
 def test_a_disk_too_small_is_noticed_before_the_first_byte(copied, tmp_path, monkeypatch):
-    monkeypatch.setattr(transfer, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(disk, "SPARE_BYTES", 1 << 60)
     with pytest.raises(BadInput, match="GB free"):
         restore.restore(found(copied), tmp_path / "out")
     assert not tree(tmp_path / ".out.partial" / "files")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from workflow_scripts.console import BadInput
 from workflow_scripts.data import checksums, inbox, integrity, transfer, unpack
+from workflow_scripts.data.disk import check_disk
 from workflow_scripts.data.register import Dropbox, GoogleDrive, HuggingFace, Mirror, Source, Url
 from workflow_scripts.data.transfer import Unavailable
 from workflow_scripts.params.data import Fetching
@@ -149,7 +150,7 @@ def _snapshot(mirror: HuggingFace, commit: str, patterns: list[str], folder: Pat
         tree = list(filter_repo_objects(tree, allow_patterns=patterns or None, key=lambda file: file.path))
         folder.mkdir(parents=True, exist_ok=True)
         held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        transfer.check_disk(folder, max(0, sum(file.size for file in tree) - held))
+        check_disk(folder, max(0, sum(file.size for file in tree) - held))
         huggingface_hub.snapshot_download(mirror.repository, allow_patterns=patterns or None, local_dir=folder, **about)
     except BadInput:
         raise
@@ -184,7 +185,7 @@ def google_drive(mirror: GoogleDrive, source: Source, output: Path, settings: Fe
 
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
-    transfer.check_disk(partial, source.size or 0)
+    check_disk(partial, source.size or 0)
     manners = {"resume": True, "retries": settings.attempts - 1, "timeout": settings.timeout_seconds}
     try:
         if mirror.folder:
@@ -252,7 +253,7 @@ def _take_apart(archive: Path, source: Source, store: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [m for m in opened.infolist() if not m.is_dir() and source.piece(Path(m.filename).name)]
-            transfer.check_disk(partial, sum(m.file_size for m in members))
+            check_disk(partial, sum(m.file_size for m in members))
             for entry in members:
                 with opened.open(entry) as held, open(partial / Path(entry.filename).name, "xb") as sink:
                     shutil.copyfileobj(held, sink, transfer.CHUNK)

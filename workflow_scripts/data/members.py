@@ -102,31 +102,35 @@ def extract(
     bytes by path.
     """
     seen: set[str] = set()
+    folders: set[PurePosixPath] = set()
     size = skipped = 0
     for member in headers(stream):
         path = safe_path(member)
+        folder = path if member.isdir() else path.parent
+        if folder not in folders:
+            with writable(target / folder):
+                (target / folder).mkdir(parents=True, exist_ok=True)
+            folders.add(folder)
         if member.isdir():
-            with writable(target / path):
-                (target / path).mkdir(parents=True, exist_ok=True)
             continue
-        if same_name(path) in seen:
+        name, key = str(path), same_name(path)
+        if key in seen:
             raise BadInput(f"the archive holds {member.name!r} twice: {DISTRUST}.")
-        seen.add(same_name(path))
+        seen.add(key)
         size += member.size
-        listed = member.size if inventory is None else inventory.get(str(path), "no such file")
+        listed = member.size if inventory is None else inventory.get(name, "no such file")
         if listed != member.size:
-            raise BadInput(f"the archive holds {path} with {member.size} bytes, its inventory {listed}: fetch both again.")
-        if finished.get(str(path)) == member.size:
+            raise BadInput(f"the archive holds {name} with {member.size} bytes, its inventory {listed}: fetch both again.")
+        if finished.get(name) == member.size:
             skipped += 1
             continue
-        with writable(target / path):
-            (target / path).parent.mkdir(parents=True, exist_ok=True)
+        with writable(target / path) as final:
             with open(temporary, "wb") as sink:
                 written = sum(sink.write(piece) for piece in stream.take(member.size))
             if written == member.size:
-                os.replace(temporary, target / path)
+                os.replace(temporary, final)
         if written < member.size:
-            raise streams.Damaged(f"the tar archive ends in the middle of {path}: {streams.REMEDY}.")
+            raise streams.Damaged(f"the tar archive ends in the middle of {name}: {streams.REMEDY}.")
     if not seen:
         raise BadInput("the archive holds no file: check which parts these are.")
     for name in inventory or ():
@@ -136,10 +140,10 @@ def extract(
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def writable(path: Path) -> Iterator[Path]:
     """What goes wrong with writing `path`, in a sentence."""
     try:
-        yield
+        yield path
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise BadInput(f"the archive uses {path} or its folder as file and as folder: {DISTRUST}.") from None
     except OSError as error:

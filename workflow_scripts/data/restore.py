@@ -22,8 +22,9 @@ from typing import Any
 
 from workflow_scripts import console, files, manifest
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import checksums, inventory, members, parts, streams, transfer, verify
+from workflow_scripts.data import checksums, inventory, members, parts, streams, verify
 from workflow_scripts.data.checksums import Digest
+from workflow_scripts.data.disk import check_disk
 from workflow_scripts.data.meter import meter
 
 
@@ -145,7 +146,7 @@ def run_pass(
     """Extract all members into the workspace while everything that passes is hashed."""
     total = sum(path.stat().st_size for path in found)
     there = members.sizes(work.files)
-    transfer.check_disk(work.folder, max(0, (sum(listed.values()) if listed else total) - sum(there.values())))
+    check_disk(work.folder, max(0, (sum(listed.values()) if listed else total) - sum(there.values())))
     zipped, plain = hashlib.md5(), hashlib.md5()
     of_parts = {path.name: published[path.name] for path in found if path.name in published}
     try:

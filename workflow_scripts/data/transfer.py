@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ import httpx
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
 from workflow_scripts.data.checksums import Digest
+from workflow_scripts.data.disk import check_disk
 from workflow_scripts.data.integrity import is_page
 from workflow_scripts.data.meter import meter
 from workflow_scripts.params.data import Fetching
@@ -36,7 +36,6 @@ CHUNK = 1 << 20
 GAIN_THAT_COUNTS = 1 << 20  # an attempt that brought this much more than any before does not use up a try
 MAX_REDIRECTS = 10
 MAX_WAIT_SECONDS = 60.0
-SPARE_BYTES = 64 << 20
 TRANSIENT_STATUS = {408, 425, 429, 500, 502, 503, 504}
 A_PAGE = "it gives a web page (a login, a quota or a preview), not the file"
 
@@ -375,12 +374,3 @@ def _write_all(sink: BinaryIO, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[sink.write(view) :]
-
-
-def check_disk(path: Path, needed: int) -> None:
-    """BadInput unless the disk of `path` has room for `needed` bytes and a little more."""
-    free = shutil.disk_usage(path.parent).free
-    if needed + SPARE_BYTES > free:
-        raise BadInput(
-            f"{path.parent} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are to come: free some, or choose another disk."
-        )

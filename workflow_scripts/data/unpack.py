@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workflow_scripts import console
 from workflow_scripts.console import BadInput
-from workflow_scripts.data import transfer
+from workflow_scripts.data.disk import check_disk
 
 
 def unpack(folder: Path) -> None:
@@ -21,7 +21,7 @@ def unpack(folder: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             with zipfile.ZipFile(archive) as opened:
-                transfer.check_disk(partial, sum(member.file_size for member in opened.infolist()))
+                check_disk(partial, sum(member.file_size for member in opened.infolist()))
                 opened.extractall(partial)  # checks each CRC; drops `..` and leading slashes from names
         except zipfile.BadZipFile as error:
             raise BadInput(f"{archive} is damaged ({error}): delete it and fetch it again.") from None
