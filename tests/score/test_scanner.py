@@ -141,7 +141,7 @@ def test_the_toolkits_rules_are_the_compiled_scanners_own():
     annotation = study(0)[0][0]
     for name in ("tnllt", "lasot", "tnl2k", "vasttrack", "corrected"):
         ground = curves.ground_of(annotation.truth, annotation.absent, protocols.get(name).rules)
-        assert scanner.prepare(ground) is not None
+        assert scanner.prepare([ground]) is not None
 
 
 @pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])

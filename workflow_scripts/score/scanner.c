@@ -75,7 +75,7 @@ static int read_number(const unsigned char **at, double *value) {
         e = (int)(fraction - p);
         digits -= e;
     }
-    if (digits - 1u < 15 && (*p | 32) != 'e' && e >= -22) { /* nearly all there are: one rounding */
+    if (digits > 0 && digits <= 15 && (*p | 32) != 'e' && e >= -22) { /* nearly all there are: one rounding */
         double plain = (double)(int64_t)m;
         if (e) plain /= TENS[-e];
         *value = negative ? -plain : plain;
@@ -97,7 +97,7 @@ static int read_number(const unsigned char **at, double *value) {
         int minus = *++p == '-';
         p += minus || *p == '+';
         if (!is_digit(*p)) return 0;
-        int64_t exponent = 0;
+        int exponent = 0;
         for (; is_digit(*p); p++)
             if ((exponent = 10 * exponent + (*p - '0')) > 999) return 0;
         e += minus ? -exponent : exponent;
@@ -156,7 +156,7 @@ typedef struct { /* one frame's ground truth, and what does not depend on the tr
     double centre_x, centre_y, width, height, norm_x, norm_y; /* norm: the centre in units of width and height */
 } truth_t;
 
-typedef struct { /* one sequence's ground truth under one benchmark's rules: scanner.py's Prepared */
+typedef struct { /* one sequence's ground truth under one benchmark's rules: scanner.py's _Ground */
     int64_t frames, scored; /* of the sequence; in the denominator of the mean overlap */
     const truth_t *truth;
     const uint8_t *kinds;
@@ -253,22 +253,24 @@ static double *score(const double *boxes, const ground_t *g, double *record) {
     return record;
 }
 
-/* The record of boxes [4, N], with no row missing and none extra. */
-void score_boxes(const double *boxes, const ground_t *ground, double *record) {
-    record = score(boxes, ground, record);
-    record[0] = record[1] = 0;
+/* The records of boxes [4, N] under several protocols, one behind the other; `extra` rows follow the last frame's. */
+static void score_all(const double *boxes, int64_t protocols, const ground_t *grounds, int64_t extra, double *record) {
+    for (int64_t i = 0; i < protocols; i++) {
+        record = score(boxes, grounds + i, record);
+        *record++ = 0; /* rows missing */
+        *record++ = (double)extra;
+    }
 }
 
-/* The records of one result file under several protocols. `room` holds [4, N] boxes. Returns the file's rows, as scan_boxes does;
- * a file shorter than the sequence has no record. */
-int64_t score_text(const unsigned char *text, int64_t size, double *room, int64_t protocols, const ground_t *const *grounds,
-                   double *const *records) {
-    int64_t frames = grounds[0]->frames;
-    int64_t rows = scan_boxes(text, size, frames, room, room + frames, room + 2 * frames, room + 3 * frames);
-    for (int64_t i = 0; i < protocols && rows >= frames; i++) {
-        double *end = score(room, grounds[i], records[i]);
-        end[0] = 0;
-        end[1] = (double)(rows - frames);
-    }
+void score_boxes(const double *boxes, int64_t protocols, const ground_t *grounds, double *record) {
+    score_all(boxes, protocols, grounds, 0, record);
+}
+
+/* The same of a result file; `room` holds [4, N] boxes. Returns the file's rows, as scan_boxes does; a file shorter than the
+ * sequence has no record. */
+int64_t score_text(const unsigned char *text, int64_t size, double *room, int64_t protocols, const ground_t *grounds,
+                   double *record) {
+    int64_t n = grounds->frames, rows = scan_boxes(text, size, n, room, room + n, room + 2 * n, room + 3 * n);
+    if (rows >= n) score_all(room, protocols, grounds, rows - n, record);
     return rows;
 }

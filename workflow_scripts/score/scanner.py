@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence as Series
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -54,7 +55,7 @@ def library() -> ctypes.CDLL | None:
     found.scan_boxes.restype = _whole
     found.scan_boxes.argtypes = [_bytes, _whole, _whole, _at, _at, _at, _at]
     found.score_boxes.restype = None
-    found.score_boxes.argtypes = [_at, _at, _at]
+    found.score_boxes.argtypes = [_at, _whole, _at, _at]
     found.score_text.restype = _whole
     found.score_text.argtypes = [_bytes, _whole, _at, _whole, _at, _at]
     return found
@@ -85,13 +86,13 @@ def _loaded() -> ctypes.CDLL:
 def scan_boxes(raw: bytes, planes: Floats) -> int | None:
     """Write a file's boxes into `planes` [4, N], cut to N rows. Returns how many it has, or None where a line is anything but
     four plain numbers (`planes` then holds anything)."""
-    start, step = planes.__array_interface__["data"][0], planes.strides[0]
+    start, step = _address(planes), planes.strides[0]
     rows = _loaded().scan_boxes(raw, len(raw), planes.shape[1], start, start + step, start + 2 * step, start + 3 * step)
     return rows if rows >= 0 else None
 
 
-class Prepared(ctypes.Structure):
-    """One sequence's ground truth under one benchmark's rules, as scanner.c reads it."""
+class _Ground(ctypes.Structure):
+    """ground_t of scanner.c."""
 
     _fields_: ClassVar = [
         ("frames", _whole),
@@ -108,58 +109,78 @@ class Prepared(ctypes.Structure):
     ]
 
 
-def prepare(ground: Ground) -> Prepared | None:
-    """What of `ground` alone decides, computed in NumPy and in the order of curves.py; None for rules that scanner.c does not
-    know: it knows the MATLAB toolkits' and those near them."""
-    rules, truth = ground.rules, ground.truth
-    known = rules.repair in REPAIRS and rules.norm_size == "truth" and rules.success_at == ">"
-    if (
-        not known
-        or rules.clip_to_image
-        or rules.rounded
-        or rules.refuse_invalid
-        or max(map(len, ground.thresholds)) > MOST_STEPS
-    ):
+@dataclass(frozen=True)
+class Prepared:
+    """A sequence's ground truth under P protocols, as scanner.c reads it."""
+
+    grounds: ctypes.Array[_Ground]  # [P]
+    arrays: list[object]  # what they point to
+
+
+def prepare(grounds: Series[Ground]) -> Prepared | None:
+    """What the ground truth alone decides, computed once, in NumPy and in the order of curves.py. None where the scanner is not
+    there or does not know all the rules: it knows those of the MATLAB toolkits and some near them."""
+    if library() is None or not all(map(_knows, grounds)):
         return None
-    corner, middle = float(rules.inclusive_overlap), float(rules.inclusive_centre)
-    low, size = truth[:2], truth[2:]
+    found, arrays = [], []
+    for ground in grounds:
+        values, kinds, first = _values(ground), _kinds(ground), ground.truth[:, 0].copy()
+        arrays += [values, kinds, first, ground.thresholds]
+        found.append(
+            _Ground(
+                ground.truth.shape[1],
+                ground.frames,
+                values.ctypes.data,
+                kinds.ctypes.data,
+                first.ctypes.data if ground.rules.first_frame == "ground truth" else None,
+                REPAIRS.index(ground.rules.repair),
+                float(ground.rules.inclusive_overlap),
+                float(ground.rules.inclusive_centre),
+                ground.share,
+                (_at * 3)(*(t.ctypes.data for t in ground.thresholds)),
+                (_whole * 3)(*map(len, ground.thresholds)),
+            )
+        )
+    return Prepared((_Ground * len(found))(*found), arrays)
+
+
+def _knows(ground: Ground) -> bool:
+    rules = ground.rules
+    usual = not (rules.clip_to_image or rules.rounded or rules.refuse_invalid) and rules.success_at == ">"
+    return usual and rules.norm_size == "truth" and rules.repair in REPAIRS and max(map(len, ground.thresholds)) <= MOST_STEPS
+
+
+def _values(ground: Ground) -> Floats:
+    """truth_t of scanner.c, [N, 11]."""
+    low, size = ground.truth[:2], ground.truth[2:]
     with np.errstate(all="ignore"):
-        centre = low + (size - middle) * 0.5
-        columns = [low, low + size - corner, size[:1] * size[1:], centre, size, centre / size]
-    kinds = np.isnan(truth).any(axis=0) * UNREPAIRED | (ground.removed | ground.invalid) * NOT_COMPARED
-    if rules.invalid_truth_pixel == "hit":
+        centre = low + (size - float(ground.rules.inclusive_centre)) * 0.5
+        far = low + size - float(ground.rules.inclusive_overlap)
+        columns = [low, far, size[:1] * size[1:], centre, size, centre / size]
+    return np.ascontiguousarray(np.concatenate(columns).T)
+
+
+def _kinds(ground: Ground) -> NDArray[np.uint8]:
+    """What each frame is, [N]."""
+    kinds = np.isnan(ground.truth).any(axis=0) * UNREPAIRED | (ground.removed | ground.invalid) * NOT_COMPARED
+    if ground.rules.invalid_truth_pixel == "hit":
         kinds |= ground.invalid * PIXEL_HIT
-    if rules.invalid_truth_norm == "hit":
+    if ground.rules.invalid_truth_norm == "hit":
         kinds |= ground.invalid * NORM_HIT
-    values, first = np.ascontiguousarray(np.concatenate(columns).T), truth[:, 0].copy()
-    found = Prepared(
-        truth.shape[1],
-        ground.frames,
-        values.ctypes.data,
-        kinds.ctypes.data,
-        first.ctypes.data if rules.first_frame == "ground truth" else None,
-        REPAIRS.index(rules.repair),
-        corner,
-        middle,
-        ground.share,
-        (_at * 3)(*(t.ctypes.data for t in ground.thresholds)),
-        (_whole * 3)(*(len(t) for t in ground.thresholds)),
-    )
-    found.arrays = (values, kinds, first, ground.thresholds)  # which must live as long as it does
-    return found
+    return kinds
 
 
-def score_boxes(boxes: Floats, ground: Prepared, record: Floats) -> None:
-    """Write the record of boxes [4, N] into `record` [R], which is laid out as scoring.py says."""
+def score_boxes(boxes: Floats, prepared: Prepared, record: Floats) -> None:
+    """Write the record [R] of boxes [4, N] under all protocols, laid out as scoring.py says."""
     boxes = np.ascontiguousarray(boxes)
-    _loaded().score_boxes(boxes.ctypes.data, ctypes.byref(ground), record.ctypes.data)
+    _loaded().score_boxes(_address(boxes), len(prepared.grounds), prepared.grounds, _address(record))
 
 
-def score_text(raw: bytes, room: Floats, grounds: Series[Prepared], records: Series[Floats]) -> bool:
-    """Write a result file's record [R] under each of several protocols: whether it could be read and has a row a frame.
+def score_text(raw: bytes, room: Floats, prepared: Prepared, record: Floats) -> bool:
+    """Write the record [R] of a result file: whether it could be read and has a row a frame. `room` [4, N] is scratch space."""
+    given = len(prepared.grounds), prepared.grounds, _address(record)
+    return _loaded().score_text(raw, len(raw), _address(room), *given) >= room.shape[1]
 
-    `room` [4, N] is scratch space."""
-    pointers = (_at * len(grounds))(*(ctypes.addressof(g) for g in grounds))
-    outputs = (_at * len(grounds))(*(r.__array_interface__["data"][0] for r in records))
-    rows = _loaded().score_text(raw, len(raw), room.__array_interface__["data"][0], len(grounds), pointers, outputs)
-    return rows >= room.shape[1]
+
+def _address(array: Floats) -> int:
+    return array.__array_interface__["data"][0]

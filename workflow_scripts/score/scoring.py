@@ -55,11 +55,7 @@ class _Sequence:
 
     protocols: Series[Protocol]
     grounds: Series[Ground]
-    compiled: Series[Prepared]  # for the compiled scanner; empty where it cannot be used
-
-    def by_protocol(self, records: Floats) -> list[Floats]:
-        """Views [..., R of the protocol] of records [..., R]."""
-        return _by_protocol(self.protocols, records)
+    prepared: Prepared | None  # for the compiled scanner
 
 
 @dataclass
@@ -87,8 +83,7 @@ def _sequence(annotation: Annotation, protocols: Series[Protocol], options: Opti
         if p.rules.clip_to_image and size is None:
             raise BadInput(f"{p.name} clips boxes to the image: give {annotation.name}'s size with --image-size.")
         grounds.append(curves.ground_of(annotation.truth, annotation.absent, p.rules, options.thresholds, size))
-    prepared = [scanner.prepare(g) for g in grounds] if scanner.library() else []
-    return _Sequence(protocols, grounds, [p for p in prepared if p] if None not in prepared else [])
+    return _Sequence(protocols, grounds, scanner.prepare(grounds))
 
 
 def _record(score: curves.SequenceScore, missing: NDArray[np.int64], extra: NDArray[np.int64]) -> Floats:
@@ -100,13 +95,12 @@ def _record(score: curves.SequenceScore, missing: NDArray[np.int64], extra: NDAr
 
 def _perfect(sequence: _Sequence) -> Floats:
     """The record [1, R] of the ground truth as a tracker."""
-    nothing = np.zeros(1, dtype=np.int64)
-    if not sequence.compiled:
+    if sequence.prepared is None:
+        nothing = np.zeros(1, dtype=np.int64)
         scores = [curves.score_sequence(g.truth[:, None], g) for g in sequence.grounds]
         return np.concatenate([_record(score, nothing, nothing) for score in scores], axis=1)
     record = np.empty((1, sum(map(_width, sequence.protocols))))
-    for ground, prepared, part in zip(sequence.grounds, sequence.compiled, sequence.by_protocol(record[0]), strict=True):
-        scanner.score_boxes(ground.truth, prepared, part)
+    scanner.score_boxes(sequence.grounds[0].truth, sequence.prepared, record)
     return record
 
 
@@ -149,7 +143,7 @@ def _score_paths(
     out = _Records(np.empty((len(paths), width)), np.zeros((len(sequence.protocols), len(paths)), dtype=bool), np.empty(0))
     key = _key(annotation, sequence) if cache else b""
     known = cache.read(key, 8 * width) if cache else {}
-    room, parts = np.empty((4, frames)), sequence.by_protocol(out.rows)
+    room = np.empty((4, frames))
     new: dict[int, bytes | None] = {}  # tracker -> hash of its file
     left: dict[int, bytes | None] = {}  # tracker -> bytes of its file
     for k, path in enumerate(paths):
@@ -160,7 +154,7 @@ def _score_paths(
             out.rows[k] = np.frombuffer(known[digest])
             continue
         new[k] = digest
-        if not (raw and sequence.compiled and scanner.score_text(raw, room, sequence.compiled, [part[k] for part in parts])):
+        if not (raw and sequence.prepared and scanner.score_text(raw, room, sequence.prepared, out.rows[k])):
             left[k] = raw
     if left:
         chosen = list(left)
