@@ -3,10 +3,10 @@
     python -m workflow_scripts.in_env data -- python benchmarks/restore.py --gigabytes 5 --folder DIR
 
 The archive is drawn from a seed: JPEG frames of a tracking benchmark's size and annotations, `tar`, `gzip`, `split` into ten
-parts. `cat`, `gunzip`, `md5sum` and `tar x`, one after the other on the same disk, restore it as published, and the command
-of this repository does beside checking every part and the tar.gz as well. They take turns; before each, what is written reaches
-the disk and, where the system lets us, the page cache is emptied. The peak on the disk beyond the parts is sampled in a round
-of its own, which is not timed. Both trees have to agree.
+parts. As published, `cat`, `gunzip`, `md5sum` and `tar x` restore it one after the other; on the same disk the command of this
+repository does, which also hashes the tar.gz. They take turns. Before each, what is written reaches the disk and, where the
+system lets us, the page cache is emptied. The peak on the disk beyond the parts is sampled in a round of its own, which is not
+timed. Both trees have to agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,13 +32,19 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = 10
 FRAMES_A_SEQUENCE = 500
-STEPS = {  # the published instructions
-    "cat": "cat parts/TNLLT_part_* > TNLLT_restored.tar.gz",
-    "gunzip": "gunzip TNLLT_restored.tar.gz",
-    "md5sum": "md5sum TNLLT_restored.tar",
-    "tar x": "mkdir steps && tar -x -f TNLLT_restored.tar -C steps",
+TAR = "TNLLT_restored.tar"
+WAYS = {  # command lines of each, which leave the dataset in a folder of its name
+    "steps": {  # the published instructions
+        "cat": f"cat parts/TNLLT_part_* > {TAR}.gz",
+        "gunzip": f"gunzip {TAR}.gz",
+        "md5sum": f"md5sum {TAR}",
+        "tar x": f"mkdir steps && tar -x -f {TAR} -C steps",
+    },
+    "pass": {
+        "restore": f"{sys.executable} -m workflow_scripts.data.restore --parts 'parts/TNLLT_part_*' "
+        "--md5 parts/TNLLT.tar.gz.md5 --output pass"
+    },
 }
-PASS = "-m workflow_scripts.data.restore --parts 'parts/TNLLT_part_*' --md5 parts/TNLLT.tar.gz.md5 --output here"
 
 
 def drawn(seed: int, count: int) -> list[bytes]:
@@ -92,11 +97,19 @@ def publish(folder: Path, seed: int, size: int) -> None:
     (folder / "TNLLT.tar.gz.md5").write_text(f"{whole.hexdigest()}  TNLLT.tar.gz\n")
 
 
-def level(folder: Path) -> bool:
-    """Let both begin alike: nothing waits to be written, and the page cache is empty where the system lets us."""
-    for leftover in ("steps", "TNLLT_restored.tar", "here"):
-        path = folder / leftover
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def level(folder: Path, *spent: str) -> bool:
+    """Let both begin alike: nothing waits to be written, and the page cache is empty where the system lets us.
+
+    What is `spent` is emptied, not deleted: for minutes ext4 passes over inodes that were freed, one by one.
+    """
+    heap = folder / "spent"
+    heap.mkdir(exist_ok=True)
+    for name in spent:
+        if (folder / name).exists():
+            (folder / name).rename(heap / str(len(os.listdir(heap))))
+    for path in heap.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            os.truncate(path, 0)
     os.sync()
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -118,11 +131,11 @@ def timed(lines: dict[str, str], folder: Path) -> tuple[dict[str, float], float]
 
 
 def on_disk(folder: Path) -> tuple[int, int]:
-    """Bytes of all files but the parts, and bytes of the blocks that they take up."""
+    """Bytes of all files but the parts and what is spent, and bytes of the blocks that they take up."""
     content = blocks = 0
     for parent, folders, names in os.walk(folder):
         if Path(parent) == folder:
-            folders.remove("parts")
+            folders[:] = set(folders) - {"parts", "spent"}
         for name in names:
             try:
                 status = Path(parent, name).stat()
@@ -149,50 +162,47 @@ def peak(lines: dict[str, str], folder: Path) -> tuple[int, int]:
     return max(content for content, _ in seen), max(blocks for _, blocks in seen)
 
 
+def compare(folder: Path, gigabytes: float, runs: int, seed: int) -> None:
+    """Make the parts, let both restore them in turn, and print how they differ."""
+    publish(folder / "parts", seed, int(gigabytes * 1e9))
+    size = sum(path.stat().st_size for path in (folder / "parts").iterdir())
+
+    peaks = {}
+    for way, lines in WAYS.items():
+        level(folder, TAR, *WAYS)
+        peaks[way] = peak(lines, folder)
+    for index, kind in enumerate(("bytes", "blocks of the disk")):
+        steps, ours = peaks["steps"][index] / size, peaks["pass"][index] / size
+        print(
+            f"peak beyond the parts, in {kind}: {steps:.3f} and {ours:.3f} of their size, ratio {ours / steps:.4f}", flush=True
+        )
+
+    ratios: dict[str, list[float]] = {"wall time": [], "CPU time": []}
+    for _ in range(runs):
+        level(folder, *WAYS)
+        took = {}
+        for way, lines in WAYS.items():
+            cache = "emptied" if level(folder, TAR) else "kept"
+            wall, cpu = took[way] = timed(lines, folder)
+            each = ", ".join(f"{step} {seconds:.1f}" for step, seconds in wall.items())
+            print(f"{way}: {sum(wall.values()):.1f} s ({each}), CPU {cpu:.1f} s; page cache {cache}", flush=True)
+        subprocess.run(["diff", "-rq", *WAYS], cwd=folder, check=True)
+        ratios["wall time"].append(sum(took["steps"][0].values()) / sum(took["pass"][0].values()))
+        ratios["CPU time"].append(took["steps"][1] / took["pass"][1])
+    for what, values in ratios.items():
+        median, low, high = statistics.median(values), min(values), max(values)
+        print(f"{what}: {median:.2f}x less in the median of {len(values)} rounds, {low:.2f}x to {high:.2f}x")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=5, help="size of the dataset")
     parser.add_argument("--runs", type=int, default=3, help="timed rounds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--folder", type=Path, help="where to work: four times the size, on the disk to measure (default: temporary)"
-    )
+    parser.add_argument("--folder", type=Path, help="a folder on the disk to measure, with room for four times the dataset")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="restore-") as place:
-        compare(Path(place), arguments)
-
-
-def compare(folder: Path, arguments: argparse.Namespace) -> None:
-    """Make the parts, let both restore them in turn, and print how they differ."""
-    publish(folder / "parts", arguments.seed, int(arguments.gigabytes * 1e9))
-    size = sum(path.stat().st_size for path in (folder / "parts").iterdir())
-    ways = {"steps": STEPS, "one pass": {"one pass": f"{sys.executable} {PASS}"}}
-
-    peaks = {}
-    for name, lines in ways.items():
-        level(folder)
-        peaks[name] = peak(lines, folder)
-    for index, kind in enumerate(("bytes", "blocks of the disk")):
-        steps, here = peaks["steps"][index] / size, peaks["one pass"][index] / size
-        print(f"peak beyond the parts, in {kind}: {steps:.3f} and {here:.3f} of their size, ratio {here / steps:.4f}")
-
-    ratios: dict[str, list[float]] = {"wall time": [], "CPU time": []}
-    for _ in range(arguments.runs):
-        found = {}
-        for name, lines in ways.items():
-            cache = "emptied" if level(folder) else "kept"
-            wall, cpu = found[name] = timed(lines, folder)
-            each = ", ".join(f"{step} {seconds:.1f}" for step, seconds in wall.items())
-            print(f"{name}: {sum(wall.values()):.1f} s ({each}), CPU {cpu:.1f} s; page cache {cache}", flush=True)
-            if name == "steps":
-                (folder / "steps").rename(folder / "kept")
-        subprocess.run(["diff", "-rq", "kept", "here"], cwd=folder, check=True)
-        shutil.rmtree(folder / "kept")
-        ratios["wall time"].append(sum(found["steps"][0].values()) / sum(found["one pass"][0].values()))
-        ratios["CPU time"].append(found["steps"][1] / found["one pass"][1])
-    for what, values in ratios.items():
-        median, low, high = statistics.median(values), min(values), max(values)
-        print(f"{what}: {median:.2f}x less in the median of {len(values)} rounds, {low:.2f}x to {high:.2f}x")
+        compare(Path(place), arguments.gigabytes, arguments.runs, arguments.seed)
 
 
 if __name__ == "__main__":
