@@ -47,9 +47,10 @@ def test_numbers_are_taken_as_numbers(tmp_path):
         (["T_part_1", "T_part_2", "T_part_4"], "part 3 is missing before .*T_part_4"),
         (["T_part_2", "T_part_3"], "part 1 is missing before .*T_part_2"),
         (["T_part_01", "T_part_1", "T_part_2"], "T_part_1 has the number of .*T_part_01"),
-        (["T_part_aa", "T_part_ab", "T_part_ab (1)"], r"T_part_ab \(1\) is not numbered as T_part_aa is"),
-        (["T_part_aa", "T_part_ab", "T_part_ab.crdownload"], "T_part_ab.crdownload is not numbered as T_part_aa is"),
-        (["T_part_1", "T_part_2", "T_part_2.part"], "T_part_2.part is not numbered as T_part_1 is"),
+        (["T_part_aa", "T_part_ab", "T_part_ab (1)"], r"T_part_ab \(1\) is not numbered as its neighbours"),
+        (["T_part_aa", "T_part_ab", "T_part_ab.crdownload"], "T_part_ab.crdownload is not numbered as its neighbours"),
+        (["T_part_A", "T_part_B"], "T_part_A is not numbered as its neighbours"),
+        (["T_part_1", "T_part_2", "T_part_2.part"], "T_part_2.part is not numbered as its neighbours"),
     ],
 )
 def test_a_gap_or_a_stranger_among_the_parts_is_named(names, says, tmp_path):

@@ -56,7 +56,7 @@ def _numbered(found: list[Path], stem: str) -> list[Path]:
     for path in found:
         suffix = path.name.removeprefix(stem)
         if not path.name.startswith(stem) or not suffix.isdecimal():
-            raise _strange(path, found[0])
+            raise _strange(path)
         if int(suffix) in numbers:
             raise BadInput(f"{path} has the number of {numbers[int(suffix)]}: move one of them away.")
         numbers[int(suffix)] = path
@@ -74,15 +74,16 @@ def _lettered(found: list[Path], stem: str, width: int) -> list[Path]:
     series = map("".join, itertools.product(string.ascii_lowercase, repeat=width)) if fixed else packing.suffixes()
     for path, suffix, wanted in zip(found, suffixes, series, strict=False):
         if not path.name.startswith(stem) or not (suffix.isalpha() and suffix.islower()):
-            raise _strange(path, found[0])
+            raise _strange(path)
         if suffix != wanted:
             raise BadInput(f"{path.with_name(stem + wanted)} is missing before {path.name}: fetch it.")
     return found
 
 
-def _strange(path: Path, first: Path) -> BadInput:
+def _strange(path: Path) -> BadInput:
     return BadInput(
-        f"{path} is not numbered as {first.name} is: move it away if it is a second download, or narrow the pattern."
+        f"{path} is not numbered as its neighbours are (aa, ab, ... or 1, 2, ...): move it away if it is a second download, "
+        "or narrow the pattern."
     )
 
 
