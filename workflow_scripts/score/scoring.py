@@ -76,10 +76,13 @@ def _by_protocol(protocols: Series[Protocol], records: Floats) -> list[Floats]:
     return np.split(records, np.cumsum([_width(p) for p in protocols])[:-1], axis=-1)
 
 
+def _image_size(annotation: Annotation, options: Options) -> Size | None:
+    return options.image_size.get(annotation.name) if isinstance(options.image_size, Mapping) else options.image_size
+
+
 def _sequence(annotation: Annotation, protocols: Series[Protocol], options: Options) -> _Sequence:
-    grounds = []
+    grounds, size = [], _image_size(annotation, options)
     for p in protocols:
-        size = options.image_size.get(annotation.name) if isinstance(options.image_size, Mapping) else options.image_size
         if p.rules.clip_to_image and size is None:
             raise BadInput(f"{p.name} clips boxes to the image: give {annotation.name}'s size with --image-size.")
         grounds.append(curves.ground_of(annotation.truth, annotation.absent, p.rules, options.thresholds, size))
@@ -132,17 +135,18 @@ def _score(
 
 def _score_paths(
     annotation: Annotation,
-    sequence: _Sequence,
+    protocols: Series[Protocol],
     paths: Series[Path],
     lenient: Series[bool],
     options: Options,
     cache: Cache | None,
 ) -> _Records:
     """Records of K trackers' files; what is new and has nothing unusual is put into the cache."""
-    frames, width = annotation.truth.shape[1], sum(map(_width, sequence.protocols))
-    out = _Records(np.empty((len(paths), width)), np.zeros((len(sequence.protocols), len(paths)), dtype=bool), np.empty(0))
-    key = _key(annotation, sequence) if cache else b""
+    frames, width = annotation.truth.shape[1], sum(map(_width, protocols))
+    out = _Records(np.empty((len(paths), width)), np.zeros((len(protocols), len(paths)), dtype=bool), np.empty(0))
+    key = _key(annotation, protocols, options) if cache else b""
     known = cache.read(key, 8 * width) if cache else {}
+    sequence = None if PERFECT in known else _sequence(annotation, protocols, options)
     room = np.empty((4, frames))
     new: dict[int, bytes | None] = {}  # tracker -> hash of its file
     left: dict[int, bytes | None] = {}  # tracker -> bytes of its file
@@ -154,28 +158,30 @@ def _score_paths(
             out.rows[k] = np.frombuffer(known[digest])
             continue
         new[k] = digest
+        sequence = sequence or _sequence(annotation, protocols, options)
         if not (raw and sequence.prepared and scanner.score_text(raw, room, sequence.prepared, out.rows[k])):
             left[k] = raw
-    if left:
+    if sequence and left:
         chosen = list(left)
         sources, may = [paths[k] for k in chosen], [lenient[k] for k in chosen]
-        forgiving = sequence.protocols[0].short_is_miss or (options.reproduce_kit_bugs and b"" in left.values())
+        forgiving = protocols[0].short_is_miss or (options.reproduce_kit_bugs and b"" in left.values())
         found = results.read_sequence(sources, frames, may, options.thresholds, forgiving, list(left.values()))
         out.rows[chosen], out.lost[:, chosen] = _score(sequence, found, may, sources)
         out.problems = found.problems
         new = {k: digest for k, digest in new.items() if k not in left or found.plain[chosen.index(k)]}
-    out.perfect = np.frombuffer(known[PERFECT])[None] if PERFECT in known else _perfect(sequence)
-    if cache and (new or PERFECT not in known):
+    if sequence and PERFECT not in known:
+        known[PERFECT] = _perfect(sequence).tobytes()
+    out.perfect = np.frombuffer(known[PERFECT])[None]
+    if cache and sequence:
         fresh = {digest: out.rows[k].tobytes() for k, digest in new.items() if digest and not out.lost[:, k].any()}
-        cache.write(key, {**known, **fresh, PERFECT: out.perfect.tobytes()})
+        cache.write(key, {**known, **fresh})
     return out
 
 
-def _key(annotation: Annotation, sequence: _Sequence) -> bytes:
-    """What records depend on beside their result files: this code, the rules, the thresholds and the annotation."""
-    rules = repr([(g.rules, g.image_size) for g in sequence.grounds]).encode()
-    thresholds = b"".join(g.thresholds[0].tobytes() for g in sequence.grounds)
-    return content(code(), rules, thresholds, annotation.truth.tobytes(), annotation.absent.tobytes())
+def _key(annotation: Annotation, protocols: Series[Protocol], options: Options) -> bytes:
+    """What records depend on beside their result files: this code, the rules, the thresholds, the image and the annotation."""
+    rules = repr([p.rules for p in protocols] + [options.thresholds, _image_size(annotation, options)]).encode()
+    return content(code(), rules, annotation.truth.tobytes(), annotation.absent.tobytes())
 
 
 def _outcomes(
@@ -266,8 +272,7 @@ def score_files(
     done = []
     for annotation in annotations:
         paths = [results.result_path(folder, annotation.name, present[folder]) for folder in folders.values()]
-        sequence = _sequence(annotation, chosen, options)
-        done.append(_score_paths(annotation, sequence, paths, lenient, options, cache))
+        done.append(_score_paths(annotation, chosen, paths, lenient, options, cache))
     return _outcomes(chosen, list(folders), annotations, options, done)
 
 
