@@ -80,14 +80,25 @@ def test_a_slow_answer_holds_up_no_other_sequence(draw, tmp_path):
 
 
 def test_as_many_questions_fly_as_may(draw, tmp_path):
-    together = threading.Barrier(4)
+    """The first four wait for each other; after that nobody waits, and never are there more."""
+    lock, full, flying = threading.Lock(), threading.Event(), []
+    peak = 0
 
     def ask(questions):
-        together.wait(20)
+        nonlocal peak
+        with lock:
+            flying.append(None)
+            peak = max(peak, len(flying))
+            if len(flying) == 4:
+                full.set()
+        assert full.wait(60)
+        with lock:
+            flying.pop()
         return ["yes"] * len(questions)
 
     chosen = named(draw, *"abcdefgh", frames=3)
     assert runner.run_sequences(Asking(ask), chosen, tmp_path / "out", batch=2, in_flight=4) == {}
+    assert peak == 4
 
 
 def test_an_answer_that_cannot_be_had_costs_its_sequence_only(draw, tmp_path):
