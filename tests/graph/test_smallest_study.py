@@ -61,7 +61,7 @@ def table(folder):
 
 def test_the_table_has_a_row_for_every_tracker(study):
     rows = table(study)
-    assert set(rows) == {"static", "kcf", "csrt", "dutrack", "reasoningtrack", "r1track"}
+    assert set(rows) == {"static", "kcf", "csrt", "seqtrack", "dutrack", "reasoningtrack", "r1track"}
     assert all(row["source"] == "run here" and int(row["sequences"]) == 2 for row in rows.values())
     scores = [float(row["SR"]) for row in rows.values()]
     assert scores == sorted(scores, reverse=True)
