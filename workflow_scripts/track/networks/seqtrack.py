@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workflow_scripts.track.networks import packed
-from workflow_scripts.track.networks.dutrack_small import ConvStem
+from workflow_scripts.track.networks.dutrack_small import ConvStem, sine_positions
 
 Patches = tuple[Tensor, ...]
 KeyValue = tuple[Tensor, Tensor]
@@ -55,7 +55,7 @@ class SeqTrackConfig:
     decoder_heads: int = 8
     feedforward: int = 1024
     dropout: float = 0.1  # decoder, in training only
-    ordered_words: bool = False  # words start as sines of their coordinate: what one learns its neighbours know
+    ordered: bool = False  # words and places start as sines of their coordinates: what one learns its neighbours know
 
     @property
     def grids(self) -> tuple[int, int]:
@@ -100,7 +100,7 @@ CONFIGS = {
         decoder_heads=4,
         feedforward=256,
         dropout=0.0,
-        ordered_words=True,
+        ordered=True,
     ),
 }
 
@@ -328,13 +328,14 @@ class SeqTrack(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         nn.init.trunc_normal_(self.encoder.body.pos_embed, std=0.02)
-        if self.config.ordered_words:
+        if self.config.ordered:
             bins, half = self.config.bins, self.config.hidden // 2
             angle = torch.linspace(0, 1, bins)[:, None] * torch.pi * 64 * torch.arange(1, half + 1) / half
             words = torch.cat([angle.sin(), angle.cos()], dim=1)  # [bins,C], up to 32 waves from the first bin to the last
             with torch.no_grad():
                 self.decoder.embedding.word_embeddings.weight[:bins] = words
                 self.vocab_embed.layers[-1].weight[:bins] = 0.1 * words
+                self.pos_embed.copy_(sine_positions(self.config.grids[0], self.config.hidden))
 
     def pack(self) -> None:
         """Make the encoder faster for inference on a CPU, in float32; weights that change afterwards are not seen."""
