@@ -76,8 +76,16 @@ def env(name):
 
 def begin():
     """Before the first job: nobody else works here; what was deleted or is forced is to be made again, not given back."""
-    if refused := runs.begin():
+    refused, note = runs.begin()
+    if refused:
         sys.exit(f"error: {refused}")
+    if note:
+        print(f"note: {note}", file=sys.stderr)
+    if cancelled := runs.cancel_orphans():
+        print(
+            f"note: cancelled what a killed run had left in the queue: {', '.join(cancelled)}",
+            file=sys.stderr,
+        )
     forced = [
         output
         for job in workflow.dag.needrun_jobs()

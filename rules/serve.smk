@@ -15,7 +15,7 @@ rule check_server:
         "benchmarks/{study}/check_server.tsv"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=6000 if STUDY == "mini" else 32000,
         runtime=30,
         gpu=gpus(),
     params:

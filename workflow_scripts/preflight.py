@@ -9,12 +9,17 @@ seconds, what only a node knows is said to be not checked.
 from __future__ import annotations
 
 import argparse
-import os
+import fcntl
+import getpass
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +35,9 @@ PLUGIN = "snakemake-executor-plugin-slurm"
 LOCAL = {"ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs"}  # file systems that other machines do not see
 NODE_SECONDS = 8
 FULL_GIGABYTES = 1000  # the nine benchmarks, models and results; README.md has the parts
+GLIBC = (2, 28)  # what the environments' packages are built for (their manylinux tag)
+DRIVERS = {12: 525, 13: 580}  # major version of CUDA -> the oldest driver that runs it, from NVIDIA's compatibility table
+FREE_LATER = ("immediate execution impossible", "requested nodes are busy", "job/step already completing")  # said by srun
 
 
 class Finding(NamedTuple):
@@ -109,7 +117,7 @@ def accounting(profile: dict[str, Any]) -> Iterator[Finding]:
     if profile.get("slurm-no-account"):
         yield Finding("account", True, "none is used")
         return
-    user = os.environ.get("USER", "")
+    user = getpass.getuser()
     code, said = answer("sacctmgr", "--noheader", "--parsable2", "show", "association", f"user={user}", "format=account")
     known = sorted(set(said.split())) if code == 0 else []
     if not known:
@@ -120,8 +128,11 @@ def accounting(profile: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("account", True, account or f"your default of {', '.join(known)}")
 
 
-def partition(name: str, asked: Asked) -> Iterator[Finding]:
-    """Whether a partition exists, and its nodes are as large as the jobs that the profile sends there."""
+def partition(name: str, asked: Asked, model: str = "") -> Iterator[Finding]:
+    """Whether a partition exists, and its nodes are as large as the jobs that the profile sends there.
+
+    model: the type of GPU that the profile asks for; empty for any.
+    """
     # per node type: time limit, GPUs, memory in MB (a trailing + where nodes differ)
     code, said = answer("sinfo", "--noheader", "--partition", name, "--format", "%l|%G|%m")
     rows = [line.split("|") for line in said.splitlines()] if code == 0 else []
@@ -139,6 +150,8 @@ def partition(name: str, asked: Asked) -> Iterator[Finding]:
         short.append(f"jobs ask for {asked.mem_mb} MB and its largest node has {memory}")
     if gpus < asked.gpu:
         short.append(f"jobs ask for {asked.gpu} GPUs of one node and its nodes have {gpus}")
+    if asked.gpu and model and not any(f"gpu:{model}:" in row[1] for row in rows):
+        short.append(f"jobs ask for GPUs of type {model} and its nodes have {', '.join(sorted({r[1] for r in rows}))}")
     said = (
         "; ".join(short) + ": choose another partition, or lower it in set-resources"
         if short
@@ -168,70 +181,140 @@ def count_gpus(gres: str) -> int:
 
 
 def storage() -> Iterator[Finding]:
-    """Room for the study, and quotas."""
+    """Room for the study: on the disk, and in your quota of it; whether other nodes may see it, and whether it has locks."""
     free = shutil.disk_usage(".").free / 1e9
     said = f"{free:.0f} GB free here; the whole full study needs about {FULL_GIGABYTES}: fewer benchmarks need less"
     yield Finding("disk", free >= FULL_GIGABYTES, said)
-    code, said = answer("quota", "-s")
-    yield Finding(
-        "quota", None if code else "*" not in said, said.splitlines()[-1] if said and not code else "quota says nothing"
+    place, kind = (answer("findmnt", "--noheadings", "--output", column, "--target", ".")[1] for column in ("TARGET", "FSTYPE"))
+    lustre = ("lfs", "quota", "-q", "-u", getpass.getuser(), place)
+    yield quota(answer(*lustre if kind == "lustre" else ("quota", "--no-wrap", "--filesystem", place))[1])
+    local = f"{kind}: local, as far as this machine can tell; the nodes below say whether they see it"
+    yield Finding("file system", None if kind in LOCAL else True, local if kind in LOCAL else f"{kind}: shared")
+    for folder in (Path(), in_env.cache_root()):
+        yield locks(folder)
+
+
+def quota(said: str) -> Finding:
+    """What is left of a quota. `quota` and `lfs quota` say: file system, kB used (with a * if too many), quota, limit."""
+    row = re.search(r"^\s*(\S+)\s+(\d+)\*?\s+(\d+)\s+(\d+)\s", said, re.MULTILINE)
+    if row is None:
+        return Finding("quota", None, "quota names none for this file system: ask your site if it has other means")
+    used, soft, hard = (int(row[n]) * 1024 / 1e9 for n in (2, 3, 4))
+    limit = min(soft or hard, hard or soft)
+    if not limit:
+        return Finding("quota", True, f"none on {row[1]}")
+    enough = limit - used >= FULL_GIGABYTES
+    said = f"{max(limit - used, 0):.0f} GB of {limit:.0f} left on {row[1]}"
+    return Finding(
+        "quota", enough, said if enough else f"{said}; the whole full study needs about {FULL_GIGABYTES}: ask for more"
     )
 
 
-def nodes(name: str, gpu: bool) -> Iterator[Finding]:
-    """What only a node knows: it sees this folder, its Python and the environments' cache, and a GPU where one is asked for."""
+def locks(folder: Path) -> Finding:
+    """Whether files can be locked there: one run a folder, one build an environment and one job a GPU rely on it."""
+    what = f"locks in {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return Finding(
+            what, False, f"{error.strerror}: use a file system that can be written and has locks (mount option flock)"
+        )
+    return Finding(what, True, "work")
+
+
+def needed_driver() -> int:
+    """The oldest GPU driver for the newest CUDA that the GPU environments bring."""
+    text = "".join(p.read_text() for p in in_env.LOCKS.glob("*-gpu.lock"))
+    return DRIVERS[max(int(major) for major in re.findall(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+)\.", text, re.MULTILINE))]
+
+
+def questions(marker: Path, cache: Path, gpu: bool) -> str:
+    """A script for a node that prints one line, `<word> <value>`, for each thing that it knows."""
+    python = shlex.quote(sys.executable)
+    header = "import sysconfig, pathlib; print(pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists())"
+    lines = [
+        f"test -e {shlex.quote(str(marker.absolute()))} && echo folder yes",
+        f"{python} -c '' && echo python yes",
+        f"test -d {shlex.quote(str(cache))} && echo cache yes",
+        "echo glibc $(getconf GNU_LIBC_VERSION)",
+    ]
+    if gpu:
+        lines += [
+            "echo driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)",
+            "command -v gcc cc > /dev/null && echo compiler yes",
+            f"echo headers $({python} -c {shlex.quote(header)})",
+        ]
+    return "\n".join([*(f"{line} 2> /dev/null" for line in lines), "true"])
+
+
+def lacking(said: str, cache: Path, gpu: bool) -> Iterator[str]:
+    """What a node's answers lack, each with its remedy."""
+    told = {word: value for word, _, value in (line.partition(" ") for line in said.splitlines())}
+    if "folder" not in told:
+        yield f"it does not see {Path.cwd()}: put the project on the shared file system"
+    if "python" not in told:
+        yield f"{sys.executable} does not start there: use a Python that all nodes have, or load its module before Snakemake"
+    if "cache" not in told:
+        yield f"it does not see {cache}: set TRACKGRAPH_ENVS to a shared folder"
+    version = re.search(r"(\d+)\.(\d+)", told.get("glibc", ""))
+    if version is None or (int(version[1]), int(version[2])) < GLIBC:
+        had, needed = told.get("glibc") or "no glibc", ".".join(map(str, GLIBC))
+        yield f"its {had} is older than {needed}, which the packages need: run Snakemake and its jobs in a newer container"
+    if not gpu:
+        return
+    driver = re.match(r"\d+", told.get("driver", ""))
+    if driver is None:
+        yield "nvidia-smi finds no GPU or driver there: ask your site, or choose another partition"
+    elif int(driver[0]) < needed_driver():
+        yield f"its driver {told['driver']} is older than {needed_driver()}, which the environments' CUDA needs: ask your site"
+    if "compiler" not in told or told.get("headers") != "True":
+        part = "C compiler" if "compiler" not in told else "Python.h"
+        yield f"it has no {part}, which vLLM compiles its kernels with: load the module that has it before Snakemake"
+
+
+def nodes(name: str, gpu: bool, profile: dict[str, Any]) -> Finding:
+    """What only a node knows: does it see this folder, Python and the environments; its libraries, and its GPU and driver."""
+    defaults, cache = profile["default-resources"], in_env.cache_root()
+    model = defaults.get("gpu_model")
+    asked = [f"--account={defaults['slurm_account']}"] if defaults.get("slurm_account") else []
+    asked += [f"--gpus={model}:1" if model else "--gpus=1"] if gpu else []
     marker = Path(f".preflight-{uuid.uuid4().hex[:8]}")
     marker.touch()
-    cache = in_env.cache_root()
-    cache.mkdir(parents=True, exist_ok=True)
-    checks = f"test -e '{marker.absolute()}' || echo no-folder; '{sys.executable}' -c '' 2>/dev/null || echo no-python; "
-    checks += f"test -d '{cache}' || echo no-cache"
-    checks += "; nvidia-smi -L 2>/dev/null || echo no-gpu" if gpu else ""
-    asked = ["--gpus=1"] if gpu else []
     try:
-        call = ["srun", f"--immediate={NODE_SECONDS}", "-p", name, "-n1", "-t1", "--mem=200", *asked, "bash", "-c", checks]
-        code, said = answer(*call, seconds=3 * NODE_SECONDS)
+        call = ["srun", f"--immediate={NODE_SECONDS}", f"--partition={name}", "-n1", "-t1", "--mem=500", *asked]
+        code, said = answer(*call, "bash", "-c", questions(marker, cache, gpu), seconds=3 * NODE_SECONDS)
     finally:
         marker.unlink()
+    what = f"a node of {name}"
     if code:
-        yield Finding(
-            f"a node of {name}", None, f"none was free within {NODE_SECONDS} s ({said.splitlines()[-1] if said else code})"
-        )
-        return
-    remedies = {
-        "no-folder": f"it does not see {Path.cwd()}: put the project on the shared file system",
-        "no-python": f"{sys.executable} does not start there: use a Python that all nodes have, or load its module first",
-        "no-cache": f"it does not see {cache}: set TRACKGRAPH_ENVS to a shared folder",
-        "no-gpu": "nvidia-smi finds no GPU or driver there: ask your site, or choose another partition",
-    }
-    found = [text for word, text in remedies.items() if word in said.split()]
-    yield Finding(
-        f"a node of {name}",
-        not found,
-        "; ".join(found) or "sees the project, its Python and the environments" + (" and a GPU" if gpu else ""),
-    )
+        last = said.splitlines()[-1] if said else f"srun ended with {code}"
+        if code == 124 or any(words in said.lower() for words in FREE_LATER):
+            return Finding(what, None, f"none was free within {NODE_SECONDS} s: run this again when one is")
+        return Finding(what, False, f"{last}: mend the account, partition or GPU type in {PROFILE}")
+    found = list(lacking(said, cache, gpu))
+    return Finding(what, not found, "; ".join(found) or f"sees the project and has what it needs{', and a GPU' if gpu else ''}")
 
 
 def findings() -> Iterator[Finding]:
-    """Everything, cheapest first."""
+    """Everything, cheapest first; the partitions' nodes are asked at the same time."""
     profile = read_profile()
     programs = list(software())
     yield from programs
     yield from storage()
-    kind = answer("findmnt", "--noheadings", "--output", "FSTYPE", "--target", ".")[1]
-    yield Finding(
-        "file system",
-        None if kind in LOCAL else True,
-        f"{kind}: " + ("local, as far as this machine can tell" if kind in LOCAL else "shared"),
-    )
     if not programs[-1].ok:
         return
     yield from accounting(profile)
-    for name, asked in sorted(demands(profile, graph.plan("full")).items()):
-        exists = list(partition(name, asked))
-        yield from exists
-        if exists[0].ok is not False or "does not exist" not in exists[0].said:
-            yield from nodes(name, asked.gpu > 0)
+    asked = sorted(demands(profile, graph.plan("full")).items())
+    model = profile["default-resources"].get("gpu_model", "")
+    fits = {name: list(partition(name, most, model)) for name, most in asked}
+    with ThreadPoolExecutor() as pool:
+        there = [(name, most) for name, most in asked if "does not exist" not in fits[name][0].said]
+        told = pool.map(lambda pair: nodes(pair[0], pair[1].gpu > 0, profile), there)
+        for name, _ in asked:
+            yield from fits[name]
+        yield from told
 
 
 def main() -> None:
@@ -241,14 +324,14 @@ def main() -> None:
     from rich.table import Table
 
     table = Table("", "what", "", show_edge=False)
-    lacking = 0
+    missing = 0
     for finding in findings():
         sign = {True: "[green]ok[/]", False: "[red]missing[/]", None: "[yellow]not checked[/]"}[finding.ok]
         table.add_row(sign, finding.what, finding.said)
-        lacking += finding.ok is False
+        missing += finding.ok is False
     Console(highlight=False).print(table)
-    if lacking:
-        raise BadInput(f"{lacking} of these are missing: mend them in the order above, then run this again.")
+    if missing:
+        raise BadInput(f"{missing} of these are missing: mend them in the order above, then run this again.")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ from tests.cluster import one_machine
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-# the profile is the real one; a cluster without accounting adds the first two, a small and quick one the others
-SITE = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
-SITE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,7 @@ def environment():
 
 
 def command(*targets, config=("study=mini",), flags=()):
-    return ["snakemake", "--profile", "slurm", *targets, "--config", *config, *SITE, *flags]
+    return ["snakemake", "--profile", "slurm", *targets, "--config", *config, *one_machine.SITE, *flags]
 
 
 def ask(folder, *targets, **options):
