@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 STAGES := data sft grpo serve track score report
 SUITES := graph serve grpo track sft score data report ground
 IN_ENV := .venv/bin/python -m workflow_scripts.in_env
+# RUNLEVEL=1 keeps the packages from starting daemons of their own
+INSTALL_SLURM := { apt-get update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y slurm-wlm munge; } >/dev/null 2>&1
 
 .PHONY: help setup table test test-cluster preflight restore check format clean $(addprefix test-,$(SUITES))
 
@@ -28,7 +30,9 @@ $(addprefix test-,$(STAGES)): test-%:
 	@echo "== $*"; $(IN_ENV) $* -- python -m pytest -q tests/$*
 
 test-cluster: setup  ## the mini study on a real Slurm that is brought up for it (as root, in a container or virtual machine)
-	@echo "== cluster"; .venv/bin/python -m pytest -q tests/cluster
+	@echo "== cluster"
+	@command -v slurmctld >/dev/null || $(INSTALL_SLURM) || true  # the tests say what is missing then
+	@.venv/bin/python -m pytest -q tests/cluster
 
 preflight: setup  ## what is missing here before `snakemake --profile slurm all` can run
 	@.venv/bin/python -m workflow_scripts.preflight

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -38,11 +39,12 @@ NODES = {
     "train_tracker": ([f"{MINI}/track/weights/dutrack", f"{MINI}/track/weights/dutrack.json"], "track.train"),
     "run_tracker csrt": ([f"{SHARDS}/csrt/0", f"{SHARDS}/csrt/0.json"], "track.run"),
     "run_tracker reasoningtrack": ([f"{SHARDS}/reasoningtrack/0", f"{SHARDS}/reasoningtrack/0.json"], "track.run"),
+    "run_tracker r1track": ([f"{SHARDS}/r1track/0", f"{SHARDS}/r1track/0.json"], "track.run"),
     "score_trackers": ([f"{MINI}/score/tnllt", f"{MINI}/score/tnllt.json"], "score.run"),
     "plot_scores": ([f"{MINI}/report/tnllt.json"], "report.figures"),
 }
 BALLAST = "ballast"  # beside the clone
-SERVED = ("check_server", "run_tracker reasoningtrack")  # jobs that own a language model's server
+SERVED = ("check_server", "run_tracker reasoningtrack", "run_tracker r1track")  # jobs that own a language model's server
 
 
 def command(way: str, node: str) -> list[str]:
@@ -152,23 +154,30 @@ def cancel(at: Moment) -> None:
     one_machine.call("scancel", *queued("%A"), check=False)
 
 
+def set_nodes(state: str) -> None:
+    """The state of the nodes that the jobs run on."""
+    for name in queued("%N"):
+        one_machine.call("scontrol", "update", f"nodename={name}", f"state={state}", "reason=fault", check=False)
+
+
 def drain(at: Moment) -> None:
-    """The node that the job runs on takes no other; its job is sent away."""
-    nodes, jobs = queued("%N"), queued("%A")
-    for name in nodes:
-        one_machine.call("scontrol", "update", f"nodename={name}", "state=drain", "reason=fault", check=False)
-    for number in jobs:
-        one_machine.call("scontrol", "requeue", number, check=False)
+    """The node that the job runs on takes no other, and its job is cancelled."""
+    set_nodes("drain")
+    cancel(at)
 
 
 def lose_node(at: Moment) -> None:
-    """The node that the job runs on is down, and its jobs with it."""
-    for name in queued("%N"):
-        one_machine.call("scontrol", "update", f"nodename={name}", "state=down", "reason=fault", check=False)
+    """The node that the job runs on is down; Slurm puts its job back into the queue, for at once instead of in two minutes."""
+    jobs = queued("%A")
+    set_nodes("down")
+    time.sleep(1)
+    for number in jobs:
+        one_machine.call("scontrol", "update", f"jobid={number}", "starttime=now", check=False)
 
 
 def end_time(at: Moment) -> None:
-    """The job reaches its time-limit."""
+    """The job hangs until its time-limit, which comes within half a minute."""
+    send(signal.SIGSTOP, job(at.folder, at.node))
     for number in queued("%A"):
         one_machine.call("scontrol", "update", f"jobid={number}", "endtime=now+1", check=False)
 
@@ -193,7 +202,7 @@ FAULTS: dict[str, tuple[str, Fault | None]] = {
     "kill -9 of DVC": ("dvc", kill_run),
     "kill -9 of the job under DVC": ("dvc", kill_job),
     "scancel": ("slurm", cancel),
-    "node drained, job requeued": ("slurm", drain),
+    "node drained": ("slurm", drain),
     "node down": ("slurm", lose_node),
     "time-limit": ("slurm", end_time),
     "kill -9 of the job on its node": ("slurm", kill_job),

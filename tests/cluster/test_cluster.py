@@ -90,27 +90,55 @@ def test_asking_again_sends_no_job(study):
     assert "Nothing to be done" in ask(study[0], "all")
 
 
-def test_a_cancelled_job_is_sent_again_and_the_table_is_the_same(study):
-    folder, _ = study
-    before = rates(folder)
-    shutil.rmtree(folder / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt")
+def begun(folder, sealed=2):
+    """Snakemake asked for CSRT's shard again, as soon as its job has sealed some sequences."""
+    shard = folder / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt"
+    shutil.rmtree(shard)
+    asked = command("results/mini/track/shards/tnllt/csrt/0", "all")
     child = subprocess.Popen(
-        command("results/mini/track/shards/tnllt/csrt/0", "all"),
+        asked,
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
         text=True,
     )
-    sealed = folder / "results" / "mini" / "track" / "shards" / "tnllt" / "csrt" / ".0.unfinished"
     end = time.monotonic() + 120
-    while len(list(sealed.glob("*.time.txt"))) < 2 and time.monotonic() < end:
+    while len(list((shard / ".0.unfinished").glob("*.time.txt"))) < sealed:
+        assert time.monotonic() < end and child.poll() is None
         time.sleep(0.2)
-    running = subprocess.run(["squeue", "-h", "-t", "running", "-o", "%i"], capture_output=True, text=True).stdout.split()
+    return child
+
+
+def queued(state):
+    return subprocess.run(["squeue", "-h", "-t", state, "-o", "%i"], capture_output=True, text=True).stdout.split()
+
+
+def test_a_cancelled_job_is_sent_again_and_the_table_is_the_same(study):
+    folder, _ = study
+    before = rates(folder)
+    child = begun(folder)
+    running = queued("running")
     assert running
     subprocess.run(["scancel", *running], check=True)
     text = child.communicate(timeout=600)[0]
     assert child.returncode == 0, text[-4000:]
+    assert "sealed already" in (folder / "logs/mini/run_tracker/tnllt/csrt/0.log").read_text()
+    assert rates(folder) == before
+
+
+def test_a_killed_runs_jobs_are_cancelled_by_the_next_which_goes_on_where_they_were(study):
+    folder, _ = study
+    before = rates(folder)
+    child = begun(folder)
+    child.kill()
+    child.wait()
+    left = queued("running")
+    assert left
+    text = ask(folder, "results/mini/track/shards/tnllt/csrt/0", "all")
+    assert f"process {child.pid}" in text and "was killed; its lock went with it" in text
+    assert f"cancelled what a killed run had left in the queue: {left[0]}" in text
     assert "sealed already" in (folder / "logs/mini/run_tracker/tnllt/csrt/0.log").read_text()
     assert rates(folder) == before
 
@@ -143,9 +171,21 @@ def test_every_gpu_job_has_its_own_device(cluster, tmp_path):
     assert sorted(map(tuple, got)) == [("n1", "0"), ("n1", "1"), ("n2", "0"), ("n2", "1")]
 
 
+def test_preflight_says_in_seconds_what_this_cluster_lacks_for_the_full_study(study):
+    ended = subprocess.run(
+        [sys.executable, "-m", "workflow_scripts.preflight"], cwd=study[0], env=environment(), capture_output=True, text=True
+    )
+    said = " ".join(ended.stdout.split())
+    assert ended.returncode == 1 and "are missing" in ended.stderr
+    assert "slurm-status-command: squeue" in said  # there is no accounting
+    assert "jobs ask for 4 GPUs of one node and its nodes have 2" in said
+    assert "ok a node of cpu sees the project" in said
+    assert "nvidia-smi finds no GPU or driver" in said  # the devices are null devices
+
+
 def test_nothing_of_the_study_is_left_running(study):
     folder, _ = study
-    assert not subprocess.run(["squeue", "-h"], capture_output=True, text=True).stdout.strip()
+    assert not queued("running,pending")
     time.sleep(1)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     assert not [line for line in listed.splitlines() if str(folder) in line and "pytest" not in line]
