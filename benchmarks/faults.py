@@ -43,9 +43,8 @@ def campaign(seed: int, count: int) -> list[tuple[str, str]]:
     return chosen
 
 
-def prepare(place: Path) -> Path:
-    """The clone with the smallest study in it, made on a small file system of its own if it is not there."""
-    folder = place / "clone"
+def prepare(place: Path, folder: Path) -> None:
+    """Clone, on a small file system of its own, and make the smallest study."""
     if not folder.exists():
         place.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={GIGABYTES}g", "campaign", str(place)], check=True)
@@ -54,7 +53,6 @@ def prepare(place: Path) -> Path:
             profile.write("configfile: tests/graph/smallest.yaml\n")
     if start(folder, *ALL).wait():
         raise SystemExit(f"the study does not run without any fault: see {place}/campaign.log")
-    return folder
 
 
 def fingerprint(folder: Path) -> str:
@@ -150,13 +148,14 @@ def durations(folder: Path) -> dict[str, float]:
     return found
 
 
-def usual_and_reference(place: Path, folder: Path) -> tuple[dict[str, float], str]:
-    """What the undisturbed study took and gave, remembered for the next call."""
-    memory = place / "undisturbed.json"
+def undisturbed(place: Path) -> tuple[Path, dict[str, float], str]:
+    """The clone, what its jobs take and what they give without any fault: made once, remembered for the next call."""
+    folder, memory = place / "clone", place / "undisturbed.json"
     if not memory.exists():
+        prepare(place, folder)
         memory.write_text(json.dumps([durations(folder), fingerprint(folder)]))
     usual, reference = json.loads(memory.read_text())
-    return usual, reference
+    return folder, usual, reference
 
 
 def results(output: Path) -> dict[int, bool]:
@@ -178,8 +177,7 @@ def main() -> None:
     place = arguments.place.absolute()
     one_machine.up()
     try:
-        folder = prepare(place)
-        usual, reference = usual_and_reference(place, folder)
+        folder, usual, reference = undisturbed(place)
         known = results(arguments.output)
         with open(arguments.output, "a", newline="") as handle:
             table = csv.writer(handle)

@@ -6,6 +6,7 @@ are the machine's, not the clone's, so that two studies share its devices too. T
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -49,8 +50,11 @@ def lease(count: int) -> None:
     if count > len(known):
         raise SystemExit(f"this job needs {count} GPUs and the machine has {len(known)}: run it on a larger one.")
     folder = Path(tempfile.gettempdir()) / "trackgraph-gpus"
-    folder.mkdir(exist_ok=True)
-    with open(folder / "turn.lock", "a") as turn:
+    with contextlib.suppress(PermissionError):  # another user made it, for all
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+    turn = _open(folder / "turn.lock")
+    try:
         # one job chooses at a time: two that each hold half of what they need would wait for each other for ever
         fcntl.flock(turn, fcntl.LOCK_EX)
         held: dict[str, int] = {}
@@ -65,12 +69,19 @@ def lease(count: int) -> None:
                 print(f"waiting for {count} of the GPUs {', '.join(known)} to be free", file=sys.stderr, flush=True)
                 said = True
             time.sleep(POLL_SECONDS)
+    finally:
+        os.close(turn)
     os.environ[VISIBLE] = ",".join(held)
+
+
+def _open(path: Path) -> int:
+    """A descriptor of a lock file, for reading only: it may be another user's."""
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
 
 
 def _try(path: Path) -> int | None:
     """A descriptor that holds the lock of `path` and survives exec, or None if another job holds it."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock = _open(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,50 @@ def test_a_child_that_outlives_its_job_keeps_the_device(job, tmp_path):
     other = job(TRACKGRAPH_GPUS="0")
     assert "waiting" in other.stderr.readline()
     assert other.stdout.readline().strip() == "0"
+
+
+WORKFLOW = """
+rule all:
+    input: expand("{n}.txt", n=range(6))
+rule one:
+    output: "{n}.txt"
+    resources: gpu=1
+    retries: 1
+    shell: "exec python job.py {wildcards.n} {output}"
+"""
+# the first job is killed while it holds its device, the first time
+JOB = """
+import os, signal, sys, time
+from pathlib import Path
+from workflow_scripts import gpus
+gpus.lease(1)
+begin = time.monotonic()
+device = os.environ["CUDA_VISIBLE_DEVICES"]
+if sys.argv[1] == "0" and not Path("killed").exists():
+    Path("killed").write_text(f"{device} {begin} {time.monotonic()}")
+    os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(0.3)
+Path(sys.argv[2]).write_text(f"{device} {begin} {time.monotonic()}")
+"""
+
+
+def test_snakemakes_jobs_on_a_workstation_share_no_device_also_where_one_is_killed(tmp_path):
+    """Six jobs that Snakemake would start four at a time, on two devices."""
+    (tmp_path / "Snakefile").write_text(WORKFLOW)
+    (tmp_path / "job.py").write_text(JOB)
+    settings = {k: v for k, v in os.environ.items() if k not in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")}
+    settings |= {"TRACKGRAPH_GPUS": "0,1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["snakemake", "all", "--cores", "4", "--resources", "gpu=4", "--default-resources", f"tmpdir='{tmp_path}'"]
+    ended = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    spans = {"0": [], "1": []}
+    for told in [*tmp_path.glob("?.txt"), tmp_path / "killed"]:
+        device, begin, end = told.read_text().split()
+        spans[device].append((float(begin), float(end)))
+    assert len(spans["0"]) + len(spans["1"]) == 7 and all(spans.values())
+    for held in map(sorted, spans.values()):
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(held))
 
 
 @pytest.mark.parametrize("dealt", [{"SLURM_JOB_ID": "7"}, {"CUDA_VISIBLE_DEVICES": "5"}])
