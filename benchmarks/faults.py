@@ -3,10 +3,11 @@
     python benchmarks/faults.py [--faults 64] [--seed 0] [--place FOLDER] [--output faults.csv]     # as root, with slurm-wlm
 
 For every fault a node's outputs are deleted, the node is asked for through Snakemake, DVC or Slurm, and, at a random moment
-of its job, the fault strikes. Then the same command runs again, at most three times, and `snakemake all` after it. All is well
-if the table and every box are the same, no other node was made again, no partial file and no process is left. Nodes and
-faults take turns; the seed fixes them and the moments. A second call goes on where the first one ended; a fault from which
-the study did not recover ends the call, and is tried again by the next.
+of its job, the fault strikes. Then the same command runs again, at most three times. All is well if the node's manifest, which
+is all that the nodes after it depend on, is the same to the byte, no other node was made again, no partial file and no process
+is left. After every eighth fault `snakemake all` runs, and the table and every box are compared. Nodes and faults take turns;
+the seed fixes them and the moments. A second call goes on where the first one ended; a fault from which the study did not
+recover ends the call, and is tried again by the next.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from breaking import BALLAST, FAULTS, MINI, NODES, ROOT, SERVED, Moment, command
 COLUMNS = ["number", "node", "fault", "moment", "recovered", "commands", "seconds", "what was wrong"]
 GIGABYTES = 4  # of the file system that becomes full
 PATIENCE = 600  # seconds for one command
+TABLE_EVERY = 8  # faults
 ALL = ("snakemake", "all", "--cores", "2")
 
 
@@ -117,15 +119,25 @@ def recover(folder: Path, node: str, fault: str, reference: str, since: float) -
         resume()
     if not attempts:
         return False, 3, "did not finish"
-    if start(folder, *ALL).wait(PATIENCE):
-        return False, attempts, "the table was not made"
-    if fingerprint(folder) != reference:
-        return False, attempts, "another table"
+    if manifest(folder, node) != reference:
+        return False, attempts, "another manifest"
     if others := remade(folder, node, since):
         return False, attempts, f"made again: {', '.join(others)}"
     if remains := partial(folder):
         return False, attempts, f"left behind: {remains[0]}"
     return not (left := lingering(folder)), attempts, left
+
+
+def another_table(folder: Path, reference: str) -> str:
+    """What is wrong with the table after `snakemake all`, or nothing."""
+    if start(folder, *ALL).wait(PATIENCE):
+        return "the table was not made"
+    return "" if fingerprint(folder) == reference else "another table"
+
+
+def manifest(folder: Path, node: str) -> str:
+    """Text of the node's manifest: the last of its outputs."""
+    return (folder / NODES[node][0][-1]).read_text()
 
 
 def lingering(folder: Path) -> str:
@@ -148,12 +160,13 @@ def durations(folder: Path) -> dict[str, float]:
     return found
 
 
-def undisturbed(place: Path) -> tuple[Path, dict[str, float], str]:
+def undisturbed(place: Path) -> tuple[Path, dict[str, float], dict[str, str]]:
     """The clone, what its jobs take and what they give without any fault: made once, remembered for the next call."""
     folder, memory = place / "clone", place / "undisturbed.json"
     if not memory.exists():
         prepare(place, folder)
-        memory.write_text(json.dumps([durations(folder), fingerprint(folder)]))
+        given = {"table": fingerprint(folder), **{node: manifest(folder, node) for node in NODES}}
+        memory.write_text(json.dumps([durations(folder), given]))
     usual, reference = json.loads(memory.read_text())
     return folder, usual, reference
 
@@ -181,14 +194,17 @@ def main() -> None:
         known = results(arguments.output)
         with open(arguments.output, "a", newline="") as handle:
             table = csv.writer(handle)
-            if not known:
+            if not handle.tell():
                 table.writerow(COLUMNS)
             for number, (node, fault) in enumerate(campaign(arguments.seed, arguments.faults), start=1):
                 if known.get(number):
                     continue
                 begin, since = time.monotonic(), time.time()
                 moment = strike(folder, node, fault, random.Random(f"{arguments.seed} {number}"), usual[node])
-                recovered, commands, wrong = recover(folder, node, fault, reference, since)
+                recovered, commands, wrong = recover(folder, node, fault, reference[node], since)
+                if recovered and number % TABLE_EVERY == 0:
+                    wrong = another_table(folder, reference["table"])
+                    recovered = not wrong
                 seconds = f"{time.monotonic() - begin:.0f}"
                 row = [number, node, fault, moment, "yes" if recovered else "no", commands, seconds, wrong]
                 table.writerow(row)
