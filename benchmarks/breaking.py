@@ -44,6 +44,7 @@ NODES = {
     "plot_scores": ([f"{MINI}/report/tnllt.json"], "report.figures"),
 }
 BALLAST = "ballast"  # beside the clone
+LONG = ("train_sft", "train_grpo", "check_server", "run_tracker reasoningtrack", "run_tracker r1track")  # to compute
 SERVED = ("check_server", "run_tracker reasoningtrack", "run_tracker r1track")  # jobs that own a language model's server
 
 

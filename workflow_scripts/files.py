@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folders: Iterable[str | Path]) -> None:
+    """Remove what writers that were killed left in these folders, where nobody may be writing now."""
+    for temporary in (t for folder in folders for t in Path(folder).glob(".*.tmp")):
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def cache_folder(name: str) -> Path:

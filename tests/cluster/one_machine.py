@@ -27,7 +27,7 @@ GRES = CONFIG.with_name("gres.conf")
 MARK = "# written by tests/cluster/one_machine.py"
 NODES, GPUS, PORT = 2, 2, 16817
 # What a cluster without accounting adds to the profile (the first two flags), and a small and quick one.
-SITE = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"]
+SITE = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
 SITE += ["--seconds-between-status-checks", "2", "--latency-wait", "20"]
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scancel", "scontrol")
 

@@ -179,9 +179,10 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_same_command_finishes(s
     while "workflow_scripts.track.run" in "".join(running := processes(study)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not [line for line in running if "track.run" in line]
+    (shards / "csrt" / ".0.json.7.tmp").write_text("half")  # as if it had died in the middle of a write
     ended = ask(study, "results/mini/track/shards/tnllt/csrt/0", "all")
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert not list(shards.rglob(".*unfinished*"))
+    assert not [*shards.rglob(".*unfinished*"), *shards.rglob(".*.tmp")]
     assert {t: r["SR"] for t, r in before.items()} == {t: r["SR"] for t, r in table(study).items()}
 
 

@@ -36,6 +36,18 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
+    die = "import os, signal\nwith files.atomic_folder('model'): os.kill(os.getpid(), signal.SIGKILL)"
+    code, place = f"from workflow_scripts import files\n{die}", {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=place).returncode == -signal.SIGKILL
+    (tmp_path / ".model.7.tmp").write_text("half")
+    for kept in ("model", ".0.unfinished", "data.tmp"):
+        (tmp_path / kept).mkdir()
+    assert len(list(tmp_path.glob(".*.tmp"))) == 2
+    files.sweep([tmp_path, tmp_path / "absent"])
+    assert {p.name for p in tmp_path.iterdir()} == {"model", ".0.unfinished", "data.tmp"}
+
+
 def test_a_failed_folder_leaves_the_old_one(tmp_path):
     target = tmp_path / "model"
     target.mkdir()
