@@ -173,9 +173,13 @@ def test_every_gpu_job_has_its_own_device(cluster, tmp_path):
 
 def test_preflight_says_in_seconds_what_this_cluster_lacks_for_the_full_study(study):
     ended = subprocess.run(
-        [sys.executable, "-m", "workflow_scripts.preflight"], cwd=study[0], env=environment(), capture_output=True, text=True
+        [sys.executable, "-m", "workflow_scripts.preflight"],
+        cwd=study[0],
+        env=environment() | {"COLUMNS": "300"},
+        capture_output=True,
+        text=True,
     )
-    said = " ".join(ended.stdout.split())
+    said = " ".join(ended.stdout.replace("│", " ").split())
     assert ended.returncode == 1 and "are missing" in ended.stderr
     assert "slurm-status-command: squeue" in said  # there is no accounting
     assert "jobs ask for 4 GPUs of one node and its nodes have 2" in said
