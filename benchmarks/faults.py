@@ -43,7 +43,7 @@ from breaking import (
 
 COLUMNS = ["number", "node", "fault", "moment", "recovered", "commands", "seconds", "what was wrong"]
 GIGABYTES = 4  # of the file system that becomes full
-PATIENCE = 600  # seconds for one command
+PATIENCE = 300  # seconds for one command
 TABLE_EVERY = 8  # faults
 ALL = ("snakemake", "all", "--cores", "2")
 
@@ -112,7 +112,7 @@ def strike(folder: Path, node: str, fault: str, chance: random.Random, usual: fl
         shutil.rmtree(folder / ".dvc" / "cache", ignore_errors=True)
     if happen is None:
         limit = chance.choice([1 << 10, 1 << 14, 1 << 17])
-        start(folder, *command(way, node), limit=limit).wait(PATIENCE)
+        ended(start(folder, *command(way, node), limit=limit))
         return f"no file over {limit} bytes"
     run = start(folder, *command(way, node))
     end = time.monotonic() + PATIENCE
@@ -125,8 +125,17 @@ def strike(folder: Path, node: str, fault: str, chance: random.Random, usual: fl
     missed = run.poll() is not None
     if not missed:
         happen(Moment(folder, node, run, chance))
-    run.wait(PATIENCE)
+    ended(run)
     return "had ended already" if missed else f"{moment:.1f} s into the job"
+
+
+def ended(run: subprocess.Popen[bytes]) -> int:
+    """Exit status of a command; one that does not end is killed."""
+    try:
+        return run.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        run.kill()
+        return run.wait()
 
 
 def recover(folder: Path, node: str, fault: str, reference: str, since: float) -> tuple[bool, int, str]:
@@ -135,7 +144,7 @@ def recover(folder: Path, node: str, fault: str, reference: str, since: float) -
     way, _ = FAULTS[fault]
     if way != "slurm" and (left := lingering(folder)):
         return False, 0, left
-    attempts = next((n for n in range(1, 4) if start(folder, *command(way, node)).wait(PATIENCE) == 0), 0)
+    attempts = next((n for n in range(1, 4) if ended(start(folder, *command(way, node))) == 0), 0)
     if way == "slurm":
         resume()
     if not attempts:
@@ -151,7 +160,7 @@ def recover(folder: Path, node: str, fault: str, reference: str, since: float) -
 
 def another_table(folder: Path, reference: str) -> str:
     """What is wrong with the table after `snakemake all`, or nothing."""
-    if start(folder, *ALL).wait(PATIENCE):
+    if ended(start(folder, *ALL)):
         return "the table was not made"
     return "" if fingerprint(folder) == reference else "another table"
 
