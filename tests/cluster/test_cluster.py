@@ -19,13 +19,22 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Slurm, up for this file's tests. Where it cannot be brought up the tests fail and say why."""
+    """Slurm, up for this file's tests. Where it cannot be brought up the tests fail and say why. Nothing of it stays."""
+    before = daemons()
     try:
         one_machine.up()
     except SystemExit as error:
         pytest.fail(str(error))
     yield
     one_machine.down()
+    assert daemons() <= before
+    assert not [place for place in (one_machine.CONFIG, one_machine.GRES, one_machine.HOME) if place.exists()]
+
+
+def daemons():
+    """Processes of Slurm and munge."""
+    listed = subprocess.run(["ps", "-eo", "pid,comm"], capture_output=True, text=True).stdout
+    return {line for line in listed.splitlines() if line.split()[1].startswith(("slurm", "munge"))}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +58,8 @@ def command(*targets, config=("study=mini",), flags=()):
 
 def ask(folder, *targets, **options):
     """`snakemake --profile slurm` to its end; what it printed."""
-    ended = subprocess.run(command(*targets, **options), cwd=folder, env=environment(), capture_output=True, text=True)
+    asked = command(*targets, **options)
+    ended = subprocess.run(asked, cwd=folder, env=environment(), capture_output=True, text=True, timeout=2400)
     text = ended.stdout + ended.stderr
     assert ended.returncode == 0, text[-6000:]
     return text
