@@ -22,7 +22,9 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from breaking import (
     BALLAST,
@@ -44,6 +46,7 @@ from breaking import (
 COLUMNS = ["number", "node", "fault", "moment", "recovered", "commands", "seconds", "what was wrong"]
 GIGABYTES = 4  # of the file system that becomes full
 PATIENCE = 300  # seconds for one command
+WAYS = ("snakemake", "dvc", "slurm")  # to ask for a node
 TABLE_EVERY = 8  # faults
 ALL = ("snakemake", "all", "--cores", "2")
 
@@ -209,6 +212,30 @@ def results(output: Path) -> dict[int, bool]:
         return {int(row["number"]): row["recovered"] == "yes" for row in csv.DictReader(handle)}
 
 
+def strikes(place: Path, seed: int, due: list[tuple[int, str, str]]) -> Iterator[list[Any]]:
+    """A row of the list for each fault, as soon as it is known."""
+    folder, usual, reference = undisturbed(place)
+    for number, node, fault in due:
+        begin, since = time.monotonic(), time.time()
+        moment = strike(folder, node, fault, random.Random(f"{seed} {number}"), usual[node])
+        recovered, commands, wrong = recover(folder, node, fault, reference[node], since)
+        if recovered and number % TABLE_EVERY == 0:
+            wrong = another_table(folder, reference["table"])
+            recovered = not wrong
+        seconds = f"{time.monotonic() - begin:.0f}"
+        yield [number, node, fault, moment, "yes" if recovered else "no", commands, seconds, wrong]
+
+
+def write(output: Path, row: list[Any]) -> None:
+    """Append to the list, and print."""
+    with open(output, "a", newline="") as handle:
+        table = csv.writer(handle)
+        if not handle.tell():
+            table.writerow(COLUMNS)
+        table.writerow(row)
+    print(*row, sep=", ", flush=True)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Break the smallest study at random moments, and see whether it recovers.")
@@ -216,36 +243,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("faults.csv"), help="the list, one row a fault")
     parser.add_argument("--place", type=Path, default=Path(tempfile.gettempdir()) / "fault-campaign", help="where the clone is")
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=WAYS, help="only the faults of these, e.g. without Slurm"
+    )
     arguments = parser.parse_args()
-    place = arguments.place.absolute()
-    one_machine.up()
+    known = results(arguments.output)
+    chosen = enumerate(campaign(arguments.seed, arguments.faults), start=1)
+    due = [(n, *pair) for n, pair in chosen if FAULTS[pair[1]][0] in arguments.ways and not known.get(n)]
+    cluster = any(FAULTS[fault][0] == "slurm" for _, _, fault in due)
+    if cluster:
+        one_machine.up()
     try:
-        folder, usual, reference = undisturbed(place)
-        known = results(arguments.output)
-        with open(arguments.output, "a", newline="") as handle:
-            table = csv.writer(handle)
-            if not handle.tell():
-                table.writerow(COLUMNS)
-            for number, (node, fault) in enumerate(campaign(arguments.seed, arguments.faults), start=1):
-                if known.get(number):
-                    continue
-                begin, since = time.monotonic(), time.time()
-                moment = strike(folder, node, fault, random.Random(f"{arguments.seed} {number}"), usual[node])
-                recovered, commands, wrong = recover(folder, node, fault, reference[node], since)
-                if recovered and number % TABLE_EVERY == 0:
-                    wrong = another_table(folder, reference["table"])
-                    recovered = not wrong
-                seconds = f"{time.monotonic() - begin:.0f}"
-                row = [number, node, fault, moment, "yes" if recovered else "no", commands, seconds, wrong]
-                table.writerow(row)
-                handle.flush()
-                print(*row, sep=", ", flush=True)
-                if not recovered:
-                    raise SystemExit(f"the study did not recover: see {folder} and {place}/campaign.log")
+        for row in strikes(arguments.place.absolute(), arguments.seed, due):
+            write(arguments.output, row)
+            if row[4] != "yes":
+                raise SystemExit(f"the study did not recover: see {arguments.place}/clone and {arguments.place}/campaign.log")
     finally:
-        one_machine.down()
-    print(f"{sum(results(arguments.output).values())} of {arguments.faults} recovered by the same command, the table identical")
-    print(f"the clone stays for more: `umount {place}` removes it")
+        if cluster:
+            one_machine.down()
+    known = results(arguments.output)
+    print(f"{sum(known.values())} of {len(known)} recovered by the same command, the table identical")
+    print(f"the clone stays for more: `umount {arguments.place}` removes it")
 
 
 if __name__ == "__main__":
