@@ -105,7 +105,10 @@ def remade(folder: Path, node: str, since: float) -> list[str]:
 
 
 def strike(folder: Path, node: str, fault: str, chance: random.Random, usual: float) -> str:
-    """Delete the node's outputs, ask for it, and let the fault happen; says when it did."""
+    """Delete the node's outputs, ask for it, and let the fault happen; says when it did.
+
+    usual: seconds that the job takes; where it had ended before the moment came, all is done again with half of them.
+    """
     for output in NODES[node][0]:
         path = folder / output
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -123,13 +126,13 @@ def strike(folder: Path, node: str, fault: str, chance: random.Random, usual: fl
         time.sleep(0.05)
     moment = chance.uniform(0, usual)
     stop = time.monotonic() + moment
-    while run.poll() is None and time.monotonic() < stop:
+    while job(folder, node) and time.monotonic() < stop:
         time.sleep(0.02)
-    missed = run.poll() is not None
+    missed = not job(folder, node)
     if not missed:
         happen(Moment(folder, node, run, chance))
     ended(run)
-    return "had ended already" if missed else f"{moment:.1f} s into the job"
+    return strike(folder, node, fault, chance, usual / 2) if missed else f"{moment:.1f} s into the job"
 
 
 def ended(run: subprocess.Popen[bytes]) -> int:
