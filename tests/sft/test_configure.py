@@ -59,7 +59,7 @@ def test_a_dataset_that_is_not_registered_is_refused_with_the_nearest(tmp_path: 
     configure.check_registered(config | {"dataset": "r1_track_sft"})
 
 
-@pytest.mark.parametrize(("template", "alike"), [("qwen2_vl", True), ("qwen", True), ("llama3", False), ("llava", False)])
+@pytest.mark.parametrize(("template", "alike"), [("qwen2_vl", True), ("qwen", False), ("llama3", False)])
 def test_a_template_that_asks_otherwise_than_the_model_is_refused(base: Path, template: str, alike: bool) -> None:
     from transformers import AutoProcessor
 

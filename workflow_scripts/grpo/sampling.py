@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts import boxes, files, images, sequences
+from workflow_scripts import boxes, cropping, files, images, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo.rewards import Truth
 from workflow_scripts.params.grpo import Crops, Pairs
@@ -204,17 +204,15 @@ def cut(
     The crop's side is a random number of the box's sizes, its centre off by a random share of the side. Unless the published
     code is repeated, the side is as long as it takes to hold the whole target however it is shifted.
     """
-    from workflow_scripts.track import crops
-    from workflow_scripts.track.trackers.r1track import Window
-
     size, longest = math.sqrt(box[2] * box[3]), float(max(box[2:]))
     factor = float(generator.uniform(*rule.factors))
     if not rule.reproduce_paper:
         factor = max(factor, longest / (1 - 2 * rule.offset) / size)
     shift = generator.uniform(-rule.offset, rule.offset, 2) * math.ceil(size * factor)
     around = np.concatenate([box[:2] + shift, box[2:]])
-    picture, scale = crops.crop(frame, around, factor, rule.size)
-    corners = Window(factor, *crops.square(around, factor), scale).into(box)
+    picture, scale = cropping.crop(frame, around, factor, rule.size)
+    left, top, _ = cropping.square(around, factor)
+    corners = (boxes.xywh_to_xyxy(box) - [left, top, left, top]) * scale
     if rule.reproduce_paper:
         return picture, [int(value) for value in corners]
     return picture, [min(max(round(value), 0), rule.size) for value in corners]
