@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ from workflow_scripts import files
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import checkpoints, merge, streamed
 from workflow_scripts.params.grpo import Merge
+
+QWEN = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
 
 
 def merged(root: Path, output: Path, **parameters) -> dict[str, torch.Tensor]:
@@ -155,7 +158,9 @@ def shard_by_fsdp(model: Path, shape: tuple[int, ...], scratch: Path, *roots: Pa
     actors = [lay_out(root, model, lambda actor, state: None, sealed=False) for root in roots]
     folders = (*map(str, actors), "")[:2]
     arguments = (shape, str(model), folders, str(scratch / "meeting"))
-    torch.multiprocessing.spawn(fsdp_rank, arguments, nprocs=math.prod(shape))
+    # forked from a process that has the imports behind it
+    multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "peft", QWEN])
+    torch.multiprocessing.start_processes(fsdp_rank, arguments, nprocs=math.prod(shape), start_method="forkserver")
     for root in roots:
         checkpoints.seal_all(root)
 
