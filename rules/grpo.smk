@@ -16,7 +16,8 @@ def pair_indices():
 def reward_tracker():
     """Folder of the weights of the tracker that the reward asks, in a list; empty where none is asked."""
     settings = PARAMS.grpo.easyr1
-    if PARAMS.grpo.engine != "easyr1" or settings.tracker is None:
+    asks = PARAMS.grpo.engine == "easyr1" and PARAMS.grpo.pairs.source == "sequences"
+    if not asks or settings.tracker is None:
         return []
     return [f"results/{STUDY}/track/weights/{settings.tracker}"]
 
@@ -27,6 +28,7 @@ rule build_pairs:
         indexed=[
             f"{path.removesuffix('.npz')}.json" for path in pair_indices().values()
         ],
+        tracker=[f"{folder}.json" for folder in reward_tracker()],
     output:
         pairs=directory("results/{study}/grpo/pairs"),
         manifest="results/{study}/grpo/pairs.json",
@@ -36,15 +38,20 @@ rule build_pairs:
         "benchmarks/{study}/build_pairs.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=4000 if STUDY == "mini" else 16000,
         runtime=240,
+        gpu=gpus() if reward_tracker() else 0,
     params:
-        code=code("grpo.pairs"),
+        code=code("grpo.pairs", *(["grpo.reward_service"] if reward_tracker() else [])),
         run=env("grpo"),
+        tracker=[
+            f"--tracker {PARAMS.grpo.easyr1.tracker} --tracker-weights {folder} --input {folder}.json --device {device()}"
+            for folder in reward_tracker()
+        ],
         indices=[f"--index {name}={path}" for name, path in pair_indices().items()],
         parameters=parameters("grpo.pairs"),
     shell:
-        "{params.run} workflow_scripts.grpo.pairs {params.indices} --parameters {params.parameters:q} "
+        "{params.run} workflow_scripts.grpo.pairs {params.indices} {params.tracker} --parameters {params.parameters:q} "
         "--output {output.pairs:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 

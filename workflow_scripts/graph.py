@@ -199,7 +199,7 @@ def dvc_stages(rules: dict[str, dict[str, Any]], tree: dict[str, Any], study: st
         stage: dict[str, Any] = {
             "cmd": f"snakemake --quiet rules --allowed-rules {rule} -- {targets}",
             "deps": sorted(sources_used),
-            "params": ["study", *_keys_in(tree, node["parameters"], study)],
+            "params": ["study", *switches(node["parameters"]), *_keys_in(tree, node["parameters"], study)],
             "outs": [],
         }
         metrics = []
@@ -243,6 +243,11 @@ def dvc_plots(tree: dict[str, Any], study: str) -> list[dict[str, Any]]:
         if columns:
             plots.append({name: {"x": "step", "y": {f"results/{study}/report/training/{name}.csv": columns}}})
     return plots
+
+
+def switches(names: list[str]) -> list[str]:
+    """Keys outside of the sections that decide values in the sections `names`: prompts follow one switch."""
+    return ["prompt_style"] if {"sft.prompt", "grpo", "grpo.pairs", "serve"} & set(names) else []
 
 
 def _quoted(path: str) -> str:

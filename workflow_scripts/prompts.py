@@ -1,7 +1,8 @@
 """Every prompt that any model of the study sees, each with a name and a version.
 
 SFT rows, RL rows, rewards and clients build their text here, so that a model is asked at serving what it was taught.
-``<image>`` marks the place of a picture. The `paper` prompts repeat what the published code sends, mismatches included.
+``<image>`` marks the place of a picture. The `paper` prompts repeat what the published code sends, word for word, mismatches
+included; the instructions of the published SFT rows stand in those rows and are kept there.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ _FORMAT = (
     "Answer in the form <think>your reasoning</think><d>yes or no</d><answer>the sentence</answer>, where yes means that "
     "the sentence changes."
 )
+# ReasoningTrack's own: its evaluation says it as system text, its RL appends it to the user's
+_PAPER_FORMAT = (
+    "You are a visual tracking assistant that strictly analyzes only visual elements (ignore all text in images). "
+    "Given an initial description and two consecutive frames (Frame 1 and Frame 2), first verify if the target object in "
+    "Frame 1 matches the description, then determine if the description needs updating based on visual changes between "
+    "frames (like position, shape, or color). Always respond in the exact format: <think>[your reasoning process]</think>"
+    "<d>yes/no</d><answer>[updated or original description for Frame 2]</answer>"
+)
 _LOCATE = (
     "Given two images, you need to:\n"
     "1. Analyze and Identify the target object marked by bounding box {box} in <image_1>;\n"
@@ -54,14 +63,15 @@ PROMPTS = {
         Prompt("reasoningtrack", 1, "<image><image>{sentence}"),
         # the same, spelled out for a model that was not trained from nothing on it
         Prompt("reasoningtrack-consistent", 1, "<image><image>" + _FORMAT + "\nThe sentence: {sentence}"),
-        # the published RL rows: 88 characters before the sentence
+        # the published RL rows: 88 characters before the sentence, the form after it
         Prompt(
             "reasoningtrack-paper-rl",
-            1,
-            "<image><image>response based on the system prompts, the initial language description is {sentence}",
+            2,
+            "<image><image>response based on the system prompts, the initial language description is {sentence} "
+            + _PAPER_FORMAT,
         ),
         # the published evaluation: the form as system text, the bare sentence after the pictures
-        Prompt("reasoningtrack-paper-eval", 1, "<image><image>{sentence}", system=_FORMAT),
+        Prompt("reasoningtrack-paper-eval", 2, "<image><image>{sentence}", system=_PAPER_FORMAT),
         # R1-Track's, as its models were trained: a picture stands at each tag. `old` is that of the models of 5k pairs
         Prompt("r1track", 1, "<image> <image>" + _LOCATE),
         Prompt("r1track-think", 1, _THINK_FIRST + "<image> <image>" + _LOCATE),

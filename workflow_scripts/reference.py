@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
     model = params.Params.model_json_schema()
     definitions = model.pop("$defs", {})
     for name, field in params.Params.model_fields.items():
-        if name == "study":
+        if name in params.SWITCHES:
             continue
         section = definitions[field.annotation.__name__]  # type: ignore[union-attr]
         # a key may stand in the shared part, in a study's part or in both: none is required in one place
@@ -60,9 +60,10 @@ def page() -> str:
         "studies share, and `mini:` and `full:` what differs. An unknown key is refused with the nearest known name.",
         "",
         "`study` (mini or full) selects the numbers; `snakemake --config study=full` and `slurm/config.yaml` override it.",
+        "`prompt_style` (consistent or paper) selects the prompts of SFT rows, RL rows and clients: one, or as published.",
     ]
     for name, field in params.Params.model_fields.items():
-        if name == "study":
+        if name in params.SWITCHES:
             continue
         lines += ["", f"## {name}", "", "| key | type | mini | full | meaning |", "|---|---|---|---|---|"]
         lines += _rows(field.annotation, "", [getattr(values[s], name) for s in params.STUDIES])  # type: ignore[arg-type]

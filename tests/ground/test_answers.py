@@ -54,6 +54,12 @@ def test_the_published_rl_prompt_has_88_characters_before_the_sentence():
     assert user.index("the wooden ship") == 88
 
 
+def test_the_published_evaluation_says_as_system_text_what_rl_appends():
+    system, user = prompts.build("reasoningtrack-paper-eval", sentence="the wooden ship")
+    assert user == "<image><image>the wooden ship"
+    assert prompts.build("reasoningtrack-paper-rl", sentence="the wooden ship")[1].endswith(f"the wooden ship {system}")
+
+
 def test_an_unknown_prompt_is_refused():
     with pytest.raises(BadInput, match="no prompt called nothing"):
         prompts.build("nothing", sentence="x")

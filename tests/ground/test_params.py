@@ -69,3 +69,56 @@ def test_a_syntax_error_names_its_line(tmp_path):
 
 def test_a_study_overrides_only_the_keys_it_names():
     assert params.merge({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": [2, 3]}) == {"a": {"x": 1, "y": 3}, "b": [2, 3]}
+
+
+def asked(study: str, **changes) -> params.Params:
+    """The study of params.yaml with `changes` laid over its own part of a section (or over a switch)."""
+    tree = params.read_tree("params.yaml")
+    over = {k: v if k in params.SWITCHES else {study: v} for k, v in changes.items()}
+    return params.resolve(params.merge(tree, over), study)
+
+
+def prompts_of(chosen: params.Params) -> tuple[str, str, str, str]:
+    return chosen.sft.prompt.style, chosen.sft.prompt.name, chosen.grpo.pairs.prompt, chosen.serve.prompt
+
+
+def test_consistent_means_one_prompt_from_sft_to_serving():
+    one = "reasoningtrack-consistent"
+    assert prompts_of(asked("full")) == ("consistent", one, one, one)
+    assert prompts_of(asked("mini", sft={"prompt": {"name": one}})) == ("consistent", one, one, one)
+
+
+@pytest.mark.parametrize("study", params.STUDIES)
+def test_paper_brings_back_the_published_mismatch_by_one_key(study):
+    chosen = asked(study, prompt_style="paper")
+    assert prompts_of(chosen)[0] == "paper"
+    assert prompts_of(chosen)[2:] == ("reasoningtrack-paper-rl", "reasoningtrack-paper-eval")
+    assert asked(study, prompt_style="paper", serve={"prompt": "reasoningtrack"}).serve.prompt == "reasoningtrack"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"serve": {"prompt": "reasoningtrack"}},
+            r"serve\.prompt is reasoningtrack and sft\.prompt\.name is .*-consistent, but",
+        ),
+        ({"grpo": {"pairs": {"prompt": "reasoningtrack"}}}, r"grpo\.pairs\.prompt is reasoningtrack and sft\.prompt\.name"),
+        ({"sft": {"prompt": {"name": "reasonngtrack"}}}, "sft.prompt.name names reasonngtrack, which is no prompt"),
+        ({"sft": {"prompt": {"style": "paper"}}}, "sft.prompt.style follows prompt_style, which is consistent"),
+        ({"serve": {"pixels": {"max_pixels": 999_999}}}, r"serve\.pixels has other .* \(59536, 999999\) than .* 262144\)"),
+        ({"grpo": {"pairs": {"min_pixels": 3136}}}, r"grpo\.pairs has other min_pixels"),
+        ({"prompt_style": "papers"}, "prompt_style is 'papers'"),
+    ],
+)
+def test_a_stage_that_asks_otherwise_is_refused_under_consistent(changes, said):
+    with pytest.raises(BadInput, match=said):
+        asked("full", **changes)
+
+
+def test_crops_are_taught_with_the_prompt_of_the_tracker_that_asks_them():
+    crops = {"pairs": {"source": "crops"}}
+    assert asked("full", grpo=crops).grpo.pairs.prompt == "r1track"
+    assert asked("full", grpo=crops, track={"r1track": {"prompt": "think"}}).grpo.pairs.prompt == "r1track-think"
+    with pytest.raises(BadInput, match=r"grpo\.pairs\.prompt is r1track and the prompt of track\.r1track is r1track-think"):
+        asked("full", grpo=params.merge(crops, {"pairs": {"prompt": "r1track"}}), track={"r1track": {"prompt": "think"}})

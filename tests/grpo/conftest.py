@@ -64,7 +64,7 @@ def tiny(tmp_path_factory) -> Path:
     return folder
 
 
-def lay_out(root: Path, model: Path, write, step: int = 3) -> Path:
+def lay_out(root: Path, model: Path, write, step: int = 3, sealed: bool = True) -> Path:
     """A checkpoint folder around the shards that `write(actor, state)` makes; returns the actor folder."""
     import torch
     from transformers import AutoModelForImageTextToText
@@ -76,7 +76,8 @@ def lay_out(root: Path, model: Path, write, step: int = 3) -> Path:
     ignored = shutil.ignore_patterns("*.safetensors")
     shutil.copytree(model, actor / "huggingface", ignore=ignored)
     files.write_json(root / checkpoints.TRACKER, {"last_global_step": step, "best_global_step": step})
-    checkpoints.seal_all(root)
+    if sealed:
+        checkpoints.seal_all(root)
     return actor
 
 

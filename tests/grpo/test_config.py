@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as arrow
@@ -13,19 +15,32 @@ from conftest import ROOT, section
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints, configure, easyr1, easyr1_config, train
+from workflow_scripts.grpo import checkpoints, configure, easyr1, easyr1_config, preflight, train
 
 RECIPES = ("reasoningtrack", "r1track-think", "r1track-nothink")
+CROPS = {"reward": {"preset": "r1track-nothink"}, "pairs": {"source": "crops", "prompt": "r1track"}}
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory) -> Path:
+    """A tiny model to start from."""
+    from workflow_scripts.params.sft import TinyModel
+    from workflow_scripts.sft import tiny_model
+
+    folder = tmp_path_factory.mktemp("start") / "model"
+    folder.mkdir()
+    tiny_model.build(TinyModel(), folder)
+    return folder
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
+def root(tmp_path, start) -> Path:
     """A working directory with everything that the full study's configuration names."""
     for name in ("train", "val"):
         (tmp_path / "pairs").mkdir(exist_ok=True)
-        parquet.write_table(arrow.table({"problem": ["x"] * 1024}), tmp_path / "pairs" / f"{name}.parquet")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+        rows = {"problem": ["<image><image>the red bus"] * 1024}
+        parquet.write_table(arrow.table(rows), tmp_path / "pairs" / f"{name}.parquet")
+    (tmp_path / "model").symlink_to(start)
     reward = easyr1_config.REWARD_FILE.relative_to(ROOT)
     (tmp_path / reward).parent.mkdir(parents=True)
     (tmp_path / reward).write_text("")
@@ -43,11 +58,12 @@ def refused(root: Path, match: str, **overrides) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_full_studys_configuration_is_known_to_easyr1_key_by_key(root, recipe):
-    config = full(root, easyr1={"recipe": recipe})
+    own = {} if recipe == "reasoningtrack" else CROPS | {"reward": {"preset": recipe}}
+    config = full(root, **own, easyr1={"recipe": recipe})
     flat = dict(easyr1_config.flatten(config["trainer"]))
     assert set(flat) <= set(easyr1_config.key_table())
     assert flat["worker.reward.reward_function"].endswith("grpo/easyr1_reward.py:compute_score")
-    assert flat["worker.reward.reward_function_kwargs"]["preset"] == "reasoningtrack-paper"
+    assert flat["worker.reward.reward_function_kwargs"]["preset"] == (recipe if own else "reasoningtrack-paper")
     assert flat["data.max_pixels"] == section("full").pairs.max_pixels
     assert config["easyr1"]["commit"] == "b44b311b669bf1fd1aa2fc36f2251482ba33cb16"
 
@@ -97,7 +113,28 @@ def test_a_reward_that_needs_a_tracker_without_one_is_refused(root):
     with pytest.raises(BadInput, match=r"set grpo\.easyr1\.tracker"):
         full(root, easyr1={"tracker": None})
     with pytest.raises(BadInput, match="the trl engine does not start"):
-        configure.configure(section("mini", reward={"preset": "reasoningtrack-iou"}), "model", "pairs", root, "grpo")
+        changes = {"reward": {"preset": "reasoningtrack-iou"}, "pairs": {"source": "sequences"}}
+        configure.configure(section("mini", **changes), "model", "pairs", root, "grpo")
+
+
+@pytest.mark.parametrize(("preset", "wanted"), [("r1track-think", "crops"), ("recipe", "rendered")])
+def test_a_reward_of_other_pairs_is_refused(root, preset, wanted):
+    with pytest.raises(BadInput, match=f"preset {preset} scores .* grpo.pairs.source is sequences: set it to {wanted}"):
+        full(root, reward={"preset": preset})
+
+
+def test_a_reward_that_asks_no_tracker_starts_none(root):
+    assert full(root)["easyr1"]["tracker"] == "dutrack_256_full"
+    assert full(root, **CROPS)["easyr1"]["tracker"] is None
+
+
+def test_a_prompt_that_is_too_long_with_its_pictures_is_named(root):
+    long = ["<image><image>the red bus", "<image><image>" + "the red bus " * 1500]
+    parquet.write_table(arrow.table({"problem": long}), root / "pairs" / "val.parquet")
+    with pytest.raises(BadInput, match=r"val\.parquet, row 2: up to 668 tokens of pictures, \d+ of text .* \(4096\): lower"):
+        full(root)
+    with pytest.raises(BadInput, match=r"train\.parquet, row 1: up to 668 tokens of pictures, \d+ of text .* \(512\): lower"):
+        full(root, easyr1={"overrides": {"data.max_prompt_length": 512}})
 
 
 def test_launching_makes_every_path_absolute(root):
@@ -161,9 +198,45 @@ def test_a_run_is_complete_only_with_its_tracker_file_and_every_ranks_file(run):
         easyr1.reached(run)
 
 
-def test_a_machine_without_gpus_is_refused_at_once():
-    with pytest.raises(BadInput, match=r"0 GPUs and .* asks for 4"):
-        easyr1.preflight(4)
+GOOD = preflight.Gpu("H100", (9, 0), 79 * preflight.GIB, 80 * preflight.GIB)
+NODE = preflight.Node((GOOD,) * 4, frozenset(preflight.PACKAGES), 2000 * preflight.GIB, frozenset())
+PARAMETERS = 3_750_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"gpus": (GOOD,) * 3}, ["shows 3 GPUs and grpo.easyr1.gpus asks for 4"]),
+        ({"gpus": (replace(GOOD, name="V100", capability=(7, 0)), *(GOOD,) * 3)}, ["GPU 0 (V100) has compute capability 7.0"]),
+        (
+            {"gpus": (*(GOOD,) * 3, replace(GOOD, free=30 * preflight.GIB))},
+            ["GPU 3 (H100) has 30 of 80 GiB free, and the rollout takes 60%"],
+        ),
+        ({"packages": frozenset({"vllm", "ray"})}, ["flash_attn is not installed in this environment: pip install"]),
+        ({"disk": 9 * preflight.GIB}, ["9 GiB of disk are free, and the kept checkpoints take 105"]),
+        ({"ports": frozenset({8750})}, ["port 8750 is taken"]),
+        (
+            {"gpus": (), "packages": frozenset(), "disk": 0},
+            ["shows 0 GPUs", "flash_attn is not", "vllm is not", "ray is not", "0 GiB of disk"],
+        ),
+    ],
+    ids=["nothing", "GPUs", "capability", "memory", "flash-attn", "disk", "port", "much"],
+)
+def test_what_a_gpu_node_lacks_is_said_in_a_sentence_each(root, change, said):
+    found = preflight.lacks(replace(NODE, **change), full(root), PARAMETERS)
+    assert len(found) == len(said)
+    assert all(part in sentence and sentence.endswith(".") for part, sentence in zip(said, found, strict=True))
+
+
+def test_a_machine_without_gpus_is_refused_at_once_with_all_that_it_lacks(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    config = full(root)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config["easyr1"]["tracker_port"] = taken.getsockname()[1]
+        with pytest.raises(BadInput, match=r"0 GPUs and .* asks for 4.*flash_attn is not installed.*port \d+ is taken"):
+            easyr1.run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 UPSTREAM = """
@@ -195,12 +268,12 @@ def test_a_run_of_easyr1_that_dies_is_continued_and_sealed_when_its_last_step_is
     checkout = tmp_path / "checkout"
     (checkout / "verl" / "trainer").mkdir(parents=True)
     (checkout / "verl" / "trainer" / "main.py").write_text(UPSTREAM)
-    monkeypatch.setattr(easyr1, "preflight", lambda gpus: None)
+    monkeypatch.setattr(easyr1.preflight, "check", lambda config, folder: None)
     monkeypatch.setattr(easyr1, "prepare", lambda repository, commit: checkout)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(root)
     overrides = {"trainer.max_steps": 4}
-    changes = {"reward": {"preset": "r1track-nothink"}, "easyr1": {"tracker": None, "overrides": overrides}}
+    changes = {**CROPS, "easyr1": {"overrides": overrides}}
     config, folder = full(root, **changes), tmp_path / "run"
     with pytest.raises(BadInput, match=r"EasyR1 ended with status 1: .* continues from its last step"):
         train.train(config, folder)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import multiprocessing
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import lay_out
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints, merge
+from workflow_scripts.grpo import checkpoints, merge, streamed
 from workflow_scripts.params.grpo import Merge
+
+QWEN = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
 
 
 def merged(root: Path, output: Path, **parameters) -> dict[str, torch.Tensor]:
@@ -102,133 +108,297 @@ def test_plain_tensors_merge_whether_cut_or_copied(tiny, tmp_path):
     assert same(merged(tmp_path / "run", tmp_path / "model"), load_file(tiny / "model.safetensors"))
 
 
-def hybrid_rank(rank: int, actor: str, state_file: str, meeting: str) -> None:
-    """One of four processes: replicated over two groups, sharded within each (HSDP)."""
+def fsdp_rank(rank: int, shape: tuple[int, ...], source: str, folders: tuple[str, str], meeting: str) -> None:
+    """One of the processes that wrap the model as EasyR1's workers do: cut over all ranks, or copied and cut (HSDP).
+
+    Its part of the model goes into the first folder, with an adapter into the second (if that is named).
+    """
     import torch.distributed as group
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+    from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+    from transformers import AutoModelForImageTextToText
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    group.init_process_group("gloo", store=group.FileStore(meeting, 4), rank=rank, world_size=4)
-    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("ddp", "fsdp"))
-    state = torch.load(state_file, weights_only=True)
-    parts = {name: distribute_tensor(tensor, mesh, [Replicate(), Shard(0)]) for name, tensor in state.items()}
-    torch.save(parts, Path(actor) / checkpoints.shard_name(4, rank))
+    world = math.prod(shape)
+    group.init_process_group("gloo", store=group.FileStore(meeting, world), rank=rank, world_size=world)
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("ddp", "fsdp")[-len(shape) :])
+    strategy = ShardingStrategy.HYBRID_SHARD if len(shape) == 2 else ShardingStrategy.FULL_SHARD
+    for folder, adapted in zip(folders, (False, True), strict=True):
+        if folder:
+            model = AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
+            wrapped = FullyShardedDataParallel(
+                adapt(model) if adapted else model,
+                device_mesh=mesh,
+                sharding_strategy=strategy,
+                use_orig_params=adapted,
+                device_id=torch.device("cpu"),
+            )
+            state = get_model_state_dict(wrapped, options=StateDictOptions(cpu_offload=True))
+            torch.save(state, Path(folder) / checkpoints.shard_name(world, rank))
     group.barrier()
     group.destroy_process_group()
 
 
-def test_a_mesh_of_copies_and_shards_merges_bit_equal(tiny, tmp_path):
-    def write(actor: Path, state: dict) -> None:
-        torch.save(state, tmp_path / "state.pt")
-        arguments = (str(actor), str(tmp_path / "state.pt"), str(tmp_path / "meeting"))
-        torch.multiprocessing.spawn(hybrid_rank, arguments, nprocs=4)
+def adapt(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with the adapter of EasyR1's settings, filled with numbers."""
+    from peft import LoraConfig, get_peft_model
 
-    actor = lay_out(tmp_path / "run", tiny, write)
-    assert same(merged(tmp_path / "run", tmp_path / "model"), load_file(tiny / "model.safetensors"))
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=7, target_modules="all-linear"))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.3, generator=generator)
+    return model
 
-    def spoil(state: dict) -> None:
-        state["model.language_model.norm.weight"]._local_tensor[0] += 1
 
-    change(actor / checkpoints.shard_name(4, 2), spoil)
-    checkpoints.seal(actor)
-    with pytest.raises(BadInput, match=r"copies of tensor model\.language_model\.norm\.weight differ"):
-        merged(tmp_path / "run", tmp_path / "again")
+def shard_by_fsdp(model: Path, shape: tuple[int, ...], scratch: Path, *roots: Path) -> None:
+    """Checkpoints of `model` that FSDP has cut over a mesh of `shape`: at the first root, and with an adapter at a second."""
+    actors = [lay_out(root, model, lambda actor, state: None, sealed=False) for root in roots]
+    folders = (*map(str, actors), "")[:2]
+    arguments = (shape, str(model), folders, str(scratch / "meeting"))
+    # forked from a process that has the imports behind it
+    multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "peft", QWEN])
+    torch.multiprocessing.start_processes(fsdp_rank, arguments, nprocs=math.prod(shape), start_method="forkserver")
+    for root in roots:
+        checkpoints.seal_all(root)
+
+
+@pytest.fixture(scope="session")
+def fsdp(tiny, tmp_path_factory) -> tuple[Path, Path]:
+    """Checkpoints by two ranks: of `tiny`, and of `tiny` with an adapter, laid out as EasyR1 does."""
+    from transformers import AutoModelForImageTextToText
+
+    scratch = tmp_path_factory.mktemp("fsdp")
+    roots = scratch / "plain", scratch / "adapted"
+    shard_by_fsdp(tiny, (2,), scratch, *roots)
+    model = adapt(AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32))
+    model.save_pretrained(roots[1] / "global_step_3" / "actor" / "lora_adapter")
+    return roots
+
+
+@pytest.fixture(scope="session")
+def meshed(tiny, tmp_path_factory) -> Path:
+    """A checkpoint of `tiny` by four ranks: two copies, each cut in two."""
+    scratch = tmp_path_factory.mktemp("hsdp")
+    shard_by_fsdp(tiny, (2, 2), scratch, scratch / "checkpoints")
+    return scratch / "checkpoints"
+
+
+def test_real_fsdp_shards_of_two_ranks_merge_bit_equal(fsdp, tiny, tmp_path):
+    state = torch.load(shard(fsdp[0], 1), weights_only=True)
+    assert all(type(tensor).__name__ == "DTensor" for tensor in state.values())
+    assert same(merged(fsdp[0], tmp_path / "model"), load_file(tiny / "model.safetensors"))
+
+
+def test_real_hsdp_shards_of_two_by_two_ranks_merge_bit_equal(meshed, tiny, tmp_path):
+    assert same(merged(meshed, tmp_path / "model"), load_file(tiny / "model.safetensors"))
+
+
+def test_an_adapter_is_added_as_peft_would_add_it(fsdp, tiny, tmp_path):
+    from transformers import AutoModelForImageTextToText
+
+    model = adapt(AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float32)).merge_and_unload()
+    model.save_pretrained(tmp_path / "peft")
+    found, wanted = merged(fsdp[1], tmp_path / "model"), load_file(tmp_path / "peft" / "model.safetensors")
+    assert same(found, wanted)
+    assert not same(found, load_file(tiny / "model.safetensors"))
+
+
+def test_the_written_file_is_the_one_that_safetensors_writes(two_ranks, tmp_path):
+    tensors = merged(two_ranks, tmp_path / "model")
+    save_file(tensors, tmp_path / "whole.safetensors", metadata={"format": "pt"})
+    assert files.sha256(tmp_path / "model" / "model.safetensors") == files.sha256(tmp_path / "whole.safetensors")
+    mixed = {"b": torch.arange(3), "a": torch.ones(2, 2).half(), "c": torch.tensor(1.5)}
+    entries = streamed.in_order(streamed.Entry(name, t.dtype, tuple(t.shape)) for name, t in mixed.items())
+    streamed.write(tmp_path / "mixed.safetensors", entries, (mixed[entry.name] for entry in entries))
+    assert same(load_file(tmp_path / "mixed.safetensors"), mixed)
 
 
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_missing_shard_is_refused_and_named(run, tmp_path, rank):
-    shard(run, rank).unlink()
-    refused(run, tmp_path, f"rank_{rank}.pt is missing")
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_shard_is_refused_and_named(run, tmp_path, rank, kept):
-    path = shard(run, rank)
-    os.truncate(path, int(path.stat().st_size * kept))
-    refused(run, tmp_path, f"rank_{rank}.pt is not the file that was saved")
-    reseal(run)
-    refused(run, tmp_path, f"rank_{rank}.pt cannot be loaded")
-
-
-def test_exchanged_shards_are_refused_even_where_nothing_was_sealed(run, tmp_path):
-    a, b, aside = shard(run, 0), shard(run, 1), tmp_path / "aside"
+def swap(run: Path) -> None:
+    a, b, aside = shard(run, 0), shard(run, 1), run / "aside"
     a.rename(aside)
     b.rename(a)
     aside.rename(b)
-    refused(run, tmp_path, "rank_0.pt is not the file that was saved")
-    reseal(run)
-    refused(run, tmp_path, "rank_0.pt was written by another rank")
 
 
-def test_the_same_shard_twice_is_refused(run, tmp_path):
-    shutil.copyfile(shard(run, 0), shard(run, 1))
-    reseal(run)
-    refused(run, tmp_path, "rank_1.pt was written by another rank")
+def cut(run: Path, rank: int, kept: float) -> None:
+    os.truncate(shard(run, rank), int(shard(run, rank).stat().st_size * kept))
 
 
-def test_a_shard_of_another_step_is_refused(run, tmp_path):
-    change(shard(run, 1), lambda state: next(iter(state.values()))._local_tensor.add_(1))
+def flip_a_bit(run: Path) -> None:
+    content = bytearray(shard(run, 1).read_bytes())
+    content[len(content) // 2] ^= 1
+    shard(run, 1).write_bytes(content)
+
+
+def reshape(state: dict) -> None:
+    local = state["model.language_model.norm.weight"]._local_tensor
+    state["model.language_model.norm.weight"]._local_tensor = local[:-1].clone()
+
+
+def unshard(state: dict) -> None:
+    state["model.language_model.norm.weight"] = state["model.language_model.norm.weight"]._local_tensor
+
+
+def halve(state: dict) -> None:
+    name = "model.language_model.norm.weight"
+    state[name] = state[name].bfloat16()
+
+
+def config_of(run: Path) -> Path:
+    return run / "global_step_3" / "actor" / "huggingface" / "config.json"
+
+
+def of_another_model(run: Path) -> None:
+    config = files.read_json(config_of(run))
+    for part in (config, config.get("text_config", config)):
+        if "vocab_size" in part:
+            part["vocab_size"] = 101
+    files.write_json(config_of(run), config)
+
+
+def without(run: Path, *ranks: int) -> None:
+    for rank in ranks:
+        change(shard(run, rank), lambda state: state.pop("model.visual.merger.ln_q.weight"))
+
+
+class Trap:
+    """What a pickle can hold: something that is called when it is loaded."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self):
+        return (Path.touch, (self.place,))
+
+
+# what somebody or something did to a step; the file that must be named; what is said of it where the seal agrees
+CORRUPTIONS = {
+    "first rank missing": (lambda run: shard(run, 0).unlink(), "rank_0.pt", "is missing"),
+    "last rank missing": (lambda run: shard(run, 1).unlink(), "rank_1.pt", "is missing"),
+    "a folder in a shard's place": (lambda run: (shard(run, 1).unlink(), shard(run, 1).mkdir()), "rank_1.pt", "is missing"),
+    "empty": (lambda run: cut(run, 0, 0.0), "rank_0.pt", "cannot be loaded"),
+    "cut to its first pages": (lambda run: cut(run, 1, 0.3), "rank_1.pt", "cannot be loaded"),
+    "cut near its end": (lambda run: cut(run, 0, 0.999), "rank_0.pt", "cannot be loaded"),
+    "an error page": (lambda run: shard(run, 1).write_text("<html>404</html>"), "rank_1.pt", "cannot be loaded"),
+    "a program": (lambda run: torch.save({"w": Trap(run / "ran")}, shard(run, 1)), "rank_1.pt", "cannot be loaded"),
+    "an optimiser's file": (
+        lambda run: torch.save({"state": {0: {"step": 1}}, "param_groups": []}, shard(run, 1)),
+        "rank_1.pt",
+        "is not a state dict of tensors",
+    ),
+    "exchanged": (swap, "rank_0.pt", "was written by another rank"),
+    "twice the same": (lambda run: shutil.copyfile(shard(run, 0), shard(run, 1)), "rank_1.pt", "was written by another rank"),
+    "a tensor lost in one rank": (lambda run: without(run, 1), "rank_1.pt", "do not hold the same tensors"),
+    "a tensor lost in all": (lambda run: without(run, 0, 1), "actor", "ln_q.weight of Qwen2_5_VL.* is in no shard"),
+    "a tensor too many": (
+        lambda run: [change(shard(run, r), lambda state: state.update(value_head=state["lm_head.weight"])) for r in (0, 1)],
+        "actor",
+        "tensor value_head does not belong",
+    ),
+    "a part too short": (lambda run: change(shard(run, 1), reshape), "actor", r"norm.weight make \(31,\) instead of \(32,\)"),
+    "a part of another type": (lambda run: change(shard(run, 1), halve), "rank_1.pt", "is torch.bfloat16"),
+    "a part without its place": (lambda run: change(shard(run, 1), unshard), "rank_1.pt", "is not sharded as in"),
+    "a head that is not tied": (
+        lambda run: change(shard(run, 0), lambda state: state["lm_head.weight"]._local_tensor.add_(1)),
+        "actor",
+        "lm_head.weight differs from model.language_model.embed_tokens.weight",
+    ),
+    "another model's config": (of_another_model, "actor", r"is \(99, 32\), huggingface/config.json wants \(101, 32\)"),
+    "no config": (lambda run: config_of(run).unlink(), "config.json", "is missing"),
+    "a file of a run with four ranks": (
+        lambda run: shutil.copyfile(shard(run, 0), shard(run, 0).with_name(checkpoints.shard_name(4, 0))),
+        "actor",
+        "runs with 2 and 4 ranks",
+    ),
+    "a rank too many": (
+        lambda run: shutil.copyfile(shard(run, 0), shard(run, 0).with_name(checkpoints.shard_name(2, 2))),
+        "rank_2.pt",
+        "belongs to no rank",
+    ),
+    "a half-copied file beside them": (
+        lambda run: shutil.copyfile(shard(run, 0), shard(run, 0).with_name("model_world_size_2_rank_1.pt.part")),
+        "rank_1.pt.part",
+        "is not a rank file",
+    ),
+    "an adapter of another run": (
+        lambda run: (run / "global_step_3" / "actor" / "lora_adapter").mkdir(),
+        "lora_adapter",
+        "no shard holds LoRA weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_a_corrupted_step_is_refused_and_its_file_named_even_where_the_seal_agrees(run, tmp_path, corruption):
+    corrupt, named, said = CORRUPTIONS[corruption]
+    corrupt(run)
+    with contextlib.suppress(BadInput):  # of what cannot even be sealed
+        reseal(run)
+    refused(run, tmp_path, f"{re.escape(named)}.*{said}")
+    assert not (run / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [flip_a_bit, lambda run: change(shard(run, 1), lambda state: next(iter(state.values()))._local_tensor.add_(1))],
+    ids=["a bit flipped", "a shard of another step"],
+)
+def test_what_only_the_seal_can_know_is_refused_by_it(run, tmp_path, corrupt):
+    corrupt(run)
     refused(run, tmp_path, "rank_1.pt is not the file that was saved")
 
 
-def test_a_shard_of_another_model_is_refused(run, tmp_path):
-    change(shard(run, 1), lambda state: state.pop("model.visual.merger.ln_q.weight"))
+def test_shards_of_four_ranks_under_the_names_of_two_are_refused(meshed, tmp_path):
+    run = Path(shutil.copytree(meshed, tmp_path / "checkpoints"))
+    actor = run / "global_step_3" / "actor"
+    for rank in range(4):
+        path = actor / checkpoints.shard_name(4, rank)
+        path.rename(actor / checkpoints.shard_name(2, rank)) if rank < 2 else path.unlink()
     reseal(run)
-    refused(run, tmp_path, r"rank_1.pt and .*rank_0.pt do not hold the same tensors \(e.g. model.visual.merger.ln_q.weight")
+    refused(run, tmp_path, r"rank_0\.pt: tensor .* was split over 4 ranks, 2 files are here")
 
 
-def test_shards_that_do_not_fit_the_config_are_refused(run, tmp_path):
-    for rank in (0, 1):
-        change(shard(run, rank), lambda state: state.pop("model.visual.merger.ln_q.weight"))
+def test_copies_that_differ_are_refused(meshed, tmp_path):
+    def spoil(state: dict) -> None:
+        state["model.language_model.norm.weight"]._local_tensor[0] += 1
+
+    run = Path(shutil.copytree(meshed, tmp_path / "checkpoints"))
+    change(run / "global_step_3" / "actor" / checkpoints.shard_name(4, 2), spoil)
     reseal(run)
-    refused(run, tmp_path, "tensor model.visual.merger.ln_q.weight of Qwen2_5_VL.* is in no shard")
-    config = run / "global_step_3" / "actor" / "huggingface" / "config.json"
-    assert config.is_file()
+    refused(run, tmp_path, r"copies of tensor model\.language_model\.norm\.weight differ")
 
 
-def test_a_surplus_tensor_is_refused(run, tmp_path):
-    for rank in (0, 1):
-        change(shard(run, rank), lambda state: state.update(value_head=state["lm_head.weight"]))
-    reseal(run)
-    refused(run, tmp_path, "tensor value_head does not belong")
+def other_numbers(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
 
 
-def test_a_shape_that_the_config_does_not_know_is_refused(run, tmp_path):
-    path = run / "global_step_3" / "actor" / "huggingface" / "config.json"
-    config = files.read_json(path)
-    text = config.get("text_config", config)
-    for part in (config, text):
-        if "vocab_size" in part:
-            part["vocab_size"] = 101
-    files.write_json(path, config)
-    refused(run, tmp_path, r"is \(99, 32\), huggingface/config.json wants \(101, 32\)")
-
-
-def test_a_head_that_is_not_tied_is_refused(run, tmp_path):
-    change(shard(run, 0), lambda state: state["lm_head.weight"]._local_tensor.add_(1))
-    reseal(run)
-    refused(run, tmp_path, "lm_head.weight differs from model.language_model.embed_tokens.weight")
-
-
-def test_files_of_a_run_with_other_ranks_are_refused(run, tmp_path):
-    shutil.copyfile(shard(run, 0), shard(run, 0).with_name(checkpoints.shard_name(4, 0)))
-    refused(run, tmp_path, "runs with 2 and 4 ranks")
-
-
-def test_a_file_that_is_not_tensors_is_refused_without_running_it(run, tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"weight": Trap()}, shard(run, 1))
-    reseal(run)
-    refused(run, tmp_path, "rank_1.pt cannot be loaded")
-    assert not (tmp_path / "ran").exists()
+@pytest.mark.parametrize(
+    ("corrupt", "match"),
+    [
+        (lambda folder: shutil.rmtree(folder), "adapter_config.json does not exist"),
+        (lambda folder: (folder / "adapter_model.safetensors").unlink(), "adapter_model.safetensors cannot be read"),
+        (lambda folder: os.truncate(folder / "adapter_model.safetensors", 99), "adapter_model.safetensors cannot be read"),
+        (other_numbers, "adapter_model.safetensors: .* is not that of the shards"),
+        (
+            lambda folder: files.write_json(
+                folder / "adapter_config.json", files.read_json(folder / "adapter_config.json") | {"use_dora": True}
+            ),
+            r"adapter_config.json describes an adapter that is not plain LoRA \(use_dora\)",
+        ),
+    ],
+    ids=["no folder", "no weights", "weights cut", "of another step", "another kind"],
+)
+def test_an_adapter_that_is_not_the_shards_own_is_refused(fsdp, tmp_path, corrupt, match):
+    run = Path(shutil.copytree(fsdp[1], tmp_path / "checkpoints"))
+    corrupt(run / "global_step_3" / "actor" / "lora_adapter")
+    refused(run, tmp_path, match)
 
 
 def test_a_run_that_was_never_judged_complete_is_refused(run, tmp_path):

@@ -193,18 +193,15 @@ def test_a_ground_truth_of_another_dataset_is_refused():
 
 
 class Shifting:
-    """A tracker that moves its box by as many pixels as the sentence has letters; keeps no state between questions."""
+    """A tracker that moves its box by as many pixels as the sentence has letters, and takes no box without an area."""
 
-    lockstep = True
-
-    def start(self, frames, boxes, sentences):
-        return [np.add(box, [len(s), 0, 0, 0]) for box, s in zip(boxes, sentences, strict=True)]
-
-    def step(self, states, frames):
-        return states, [type("Output", (), {"box": state})() for state in states]
+    def compare(self, first, boxes, second, sentences):
+        if any(box[2] <= 0 for box in boxes):
+            raise BadInput("a box has no area to crop around.")
+        return [[np.add(box, [len(s), 0, 0, 0]) for s in texts] for box, texts in zip(boxes, sentences, strict=True)]
 
 
-def test_the_reward_asks_a_service_and_a_bad_frame_costs_only_its_own_question(tmp_path):
+def test_the_reward_asks_a_service_and_a_bad_pair_costs_only_its_own_questions(tmp_path):
     for name in ("a.png", "b.png"):
         images.write_image(tmp_path / name, np.zeros((40, 60, 3), np.uint8))
     server = reward_service.serve(Shifting(), "shifting", tmp_path, 0)
@@ -213,8 +210,10 @@ def test_the_reward_asks_a_service_and_a_bad_frame_costs_only_its_own_question(t
         client = tracker_client.Client(f"http://127.0.0.1:{server.server_port}", timeout=20)
         sides = ((0.0, 0.0, 10.0, 10.0), (5.0, 0.0, 10.0, 10.0))
         good = rewards.Question(("a.png", "b.png"), sides, "a bus")
+        other = rewards.Question(("a.png", "b.png"), sides, "a big red bus")
         lost = rewards.Question(("a.png", "gone.png"), sides, "a bus")
-        assert client([good, lost, good]) == [1.0, None, 1.0]
+        flat = rewards.Question(("a.png", "b.png"), ((0.0, 0.0, 0.0, 0.0), sides[1]), "a bus")
+        assert client([good, lost, other, flat, good]) == [1.0, None, pytest.approx(2 / 18), None, 1.0]
     finally:
         server.shutdown()
         server.server_close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import PIXELS, RECIPE
 
-from workflow_scripts import params
+from workflow_scripts import files, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.sft import Recipe
 from workflow_scripts.sft import configure
@@ -46,6 +46,41 @@ def test_a_template_that_does_not_exist_is_refused() -> None:
 def test_rows_too_short_for_their_images_are_refused() -> None:
     with pytest.raises(BadInput, match="two images take up to 12 tokens, but rows are cut at 10"):
         configure.validate(render(altered(cutoff_len=10)))
+
+
+def test_a_dataset_that_is_not_registered_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "dataset_info.json", {"r1_track_sft": {"file_name": "rows.json"}})
+    config = {"dataset_dir": str(tmp_path), "dataset": "r1_track_100k"}
+    with pytest.raises(BadInput, match=r"registers no dataset r1_track_100k; did you mean r1_track_sft\?"):
+        configure.check_registered(config)
+    with pytest.raises(BadInput, match=r"rows\.json of dataset r1_track_sft is missing"):
+        configure.check_registered(config | {"dataset": "r1_track_sft"})
+    (tmp_path / "rows.json").write_text("[]")
+    configure.check_registered(config | {"dataset": "r1_track_sft"})
+
+
+@pytest.mark.parametrize(("template", "alike"), [("qwen2_vl", True), ("qwen", False), ("llama3", False)])
+def test_a_template_that_asks_otherwise_than_the_model_is_refused(base: Path, template: str, alike: bool) -> None:
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(base)
+    if alike:
+        configure.check_template(template, processor)
+        return
+    with pytest.raises(
+        BadInput, match=f"template {template} asks .* where the model's own chat template asks .*: set sft.runs"
+    ):
+        configure.check_template(template, processor)
+
+
+def test_a_row_that_is_too_long_for_its_pictures_is_named(base: Path, dataset: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    config = {"dataset_dir": str(dataset), "dataset": "sft_dataset_rendered", "image_max_pixels": 4704, "cutoff_len": 256}
+    configure.check_lengths(config, tokenizer)
+    with pytest.raises(BadInput, match=r"rendered\.json, row 1: up to 12 tokens of pictures, \d+ of text .* cutoff_len \(64\)"):
+        configure.check_lengths(config | {"cutoff_len": 64}, tokenizer)
 
 
 @pytest.mark.parametrize("study", ["mini", "full"])

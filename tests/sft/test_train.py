@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PIXELS, RECIPE
+from safetensors.torch import load_file
 
 from workflow_scripts import files, manifest
 from workflow_scripts.console import BadInput
@@ -49,6 +50,31 @@ def test_the_loss_is_written_as_csv(model: tuple[Path, dict]) -> None:
         curve = list(csv.DictReader(handle))
     assert [row["step"] for row in curve] == ["1", "2", "3"]
     assert float(curve[-1]["loss"]) < float(curve[0]["loss"])
+
+
+def test_a_gpu_with_too_little_memory_is_refused_before_the_training_starts(
+    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 16 * sum(t.numel() for t in load_file(base / "model.safetensors").values())
+    monkeypatch.setattr(train, "gpu_memory", lambda: [(needed, 2 * needed), (needed - 1, 2 * needed)])
+    monkeypatch.setattr(factory, "run", lambda *_: pytest.fail("started"))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings(base, dataset)))
+    monkeypatch.setattr("sys.argv", ["train", "--config", str(config), "--output", str(tmp_path / "model")])
+    with pytest.raises(BadInput, match=r"GPU 1 has .* full fine-tuning of .* takes at least .* \(16 bytes a parameter\)"):
+        train.main()
+    train.check_memory(base, "lora")
+
+
+def test_a_dataset_that_nobody_registered_is_refused_before_the_training_starts(
+    base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factory, "run", lambda *_: pytest.fail("started"))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings(base, dataset) | {"dataset": "r1_track_100k"}))
+    monkeypatch.setattr("sys.argv", ["train", "--config", str(config), "--output", str(tmp_path / "model")])
+    with pytest.raises(BadInput, match="registers no dataset r1_track_100k"):
+        train.main()
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_weights(

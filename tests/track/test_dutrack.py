@@ -296,6 +296,19 @@ def test_frames_and_boxes_that_show_no_target_are_refused(small, frame, box, mes
         tracker_of(small).start([frame], [np.array(box)], [""])
 
 
+def test_sentences_compared_on_one_pair_are_as_tracked_one_by_one(small: networks.DUTrack) -> None:
+    tracker = tracker_of(small)
+    first, second = ([recipe.render(i)[0] for i in numbers] for numbers in ((0, 3), (2, 5)))
+    boxes = [np.array(recipe.render(i)[1]) for i in (0, 3)]
+    sentences = [["the red circle", "", "the blue star moving"], ["the red circle"]]
+    found = tracker.compare(first, boxes, second, sentences)
+    for pair, texts in enumerate(sentences):
+        for text, box in zip(texts, found[pair], strict=True):
+            states = tracker.start([first[pair]], [boxes[pair]], [text])
+            assert box == pytest.approx(tracker.step(states, [second[pair]])[1][0].box, abs=1e-3)
+    assert tracker.compare(first[:1], boxes[:1], second[:1], [[]]) == [[]]
+
+
 def test_frames_of_a_sequence_may_change_their_size(small: networks.DUTrack) -> None:
     tracker = tracker_of(small)
     states = tracker.start([recipe.render(0)[0]], [np.array(recipe.render(0)[1])], ["the red square"])

@@ -7,6 +7,7 @@ exact box of the drawn shape and no matter of thresholds. Coordinates are contin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -87,8 +88,9 @@ def with_luminance(colour: tuple[int, int, int], luminance: float) -> np.ndarray
     return rgb + (255 - rgb) * (luminance - own) / (255 - own)
 
 
+@cache
 def pattern(texture: str, side: int) -> np.ndarray:
-    """Where the texture is dark: bool [side, side]."""
+    """Where the texture is dark: bool [side, side]; shared, not to be written to."""
     rows, columns = np.mgrid[:side, :side] / side
     if texture == "plain":
         return np.zeros((side, side), bool)
@@ -104,15 +106,8 @@ def pattern(texture: str, side: int) -> np.ndarray:
 def paint(look: Look, luminance: float | None = None) -> Sprite:
     """Draw a look. With a luminance (0-255), its light colour has exactly that one, so that grey frames hide the colour."""
     rgb = np.array(COLOURS[look.colour], float) if luminance is None else with_luminance(COLOURS[look.colour], luminance)
-    side = SIDE * SUPERSAMPLING
-    polygon = outline(look.shape)
-    corners = np.round((polygon + 0.5) * side - 0.5).astype(np.int32)
-    mask = np.zeros((side, side), np.uint8)
-    cv2.fillPoly(mask, [corners], 1)
-    dark = pattern(look.texture, side)
-    cv2.polylines(rim := np.zeros_like(mask), [corners], True, 1, thickness=side // 24)
-    shade = np.linspace(1.06, 0.86, side)[:, None]
-    light = np.where(dark | (rim > 0), DARK, 1.0) * shade  # [side, side]
+    mask, light = shading(look.shape, look.texture)
+    side = len(mask)
     rgba = np.empty((side, side, 4), np.float32)
     rgba[..., :3] = np.clip(light[..., None] * rgb, 0, 255) * mask[..., None]
     rgba[..., 3] = mask
@@ -120,7 +115,19 @@ def paint(look: Look, luminance: float | None = None) -> Sprite:
     while pyramid[-1].shape[0] > 12:
         half = pyramid[-1].shape[0] // 2
         pyramid.append(cv2.resize(pyramid[-1], (half, half), interpolation=cv2.INTER_AREA))
-    return Sprite(tuple(pyramid), polygon)
+    return Sprite(tuple(pyramid), outline(look.shape))
+
+
+@cache
+def shading(shape: str, texture: str) -> tuple[np.ndarray, np.ndarray]:
+    """What all colours of a look share, many times its size: where it is, uint8, and how light, float; both [side, side]."""
+    side = SIDE * SUPERSAMPLING
+    corners = np.round((outline(shape) + 0.5) * side - 0.5).astype(np.int32)
+    mask = np.zeros((side, side), np.uint8)
+    cv2.fillPoly(mask, [corners], 1)
+    cv2.polylines(rim := np.zeros_like(mask), [corners], True, 1, thickness=side // 24)
+    shade = np.linspace(1.06, 0.86, side)[:, None]
+    return mask, np.where(pattern(texture, side) | (rim > 0), DARK, 1.0) * shade
 
 
 def textured_square(rng: np.random.Generator) -> Sprite:

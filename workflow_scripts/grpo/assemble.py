@@ -18,6 +18,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from workflow_scripts.console import BadInput
+from workflow_scripts.grpo import lora, streamed
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -76,17 +77,23 @@ def load(path: Path) -> dict[str, torch.Tensor]:
         raise BadInput(f"{path} cannot be loaded ({reason[:150]}): copy it again from the node that wrote it.") from None
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()) or not state:
         raise BadInput(f"{path} is not a state dict of tensors: it is not a rank file of the trainer.")
-    return {name.replace("_fsdp_wrapped_module.", ""): tensor for name, tensor in state.items()}
+    return {lora.plain_name(name.replace("_fsdp_wrapped_module.", "")): tensor for name, tensor in state.items()}
 
 
 class Assembly:
-    """All ranks of one step, checked against each other and against the config; yields whole tensors by in-memory name."""
+    """All ranks of one step, checked against each other and against the config; yields whole tensors by in-memory name.
+
+    Where the step is one of LoRA, its adapter is added. One tensor at a time is in memory.
+    """
 
     def __init__(self, paths: tuple[Path, ...], model: Model) -> None:
         self.paths, self.model = paths, model
         self.ranks = [load(path) for path in paths]
+        self.adapter = lora.read(paths[0].parent, self.ranks[0])
         self.names = self._check_names()
         self._check_places()
+        if self.adapter is not None:
+            self.adapter.check(self._whole)
 
     def _check_names(self) -> dict[str, str]:
         """In-memory name -> name in the shards (older trainers saved the published names)."""
@@ -97,9 +104,7 @@ class Assembly:
                     f"{path} and {self.paths[0].name} do not hold the same tensors (e.g. {different[0]}): "
                     "they are of different runs; copy one run's files."
                 )
-        given = set(self.ranks[0])
-        if any("lora_" in name for name in given):
-            raise BadInput(f"{self.paths[0]} holds LoRA weights: train with worker.actor.model.lora.rank 0.")
+        given = {name for name in self.ranks[0] if self.adapter is None or not lora.is_adapter(name)}
         names = {}
         for name in self.model.shapes:
             present = [n for n in (name, self.model.stored_as[name]) if n in given]
@@ -116,15 +121,21 @@ class Assembly:
                 f"{self.paths[0].parent}: tensor {surplus[0]} does not belong to the {self.model.architecture} of "
                 "huggingface/config.json; the step is another model's."
             )
+        if self.adapter and (lost := sorted(self.adapter.matrices - set(names))):
+            raise BadInput(f"{self.adapter.folder} adapts {lost[0]}, which no shard holds: copy the files of one step.")
         return names
 
     def _check_places(self) -> None:
         """Meshes, placements and ranks are what the file names say."""
         for rank, (path, state) in enumerate(zip(self.paths, self.ranks, strict=True)):
-            for name, stored in self.names.items():
-                tensor, first = state[stored], self.ranks[0][stored]
+            for name, first in self.ranks[0].items():
+                tensor = state[name]
                 if type(tensor) is not type(first):
                     raise BadInput(f"{path}: tensor {name} is not sharded as in {self.paths[0].name}; copy one run's files.")
+                if tensor.dtype != first.dtype:
+                    raise BadInput(
+                        f"{path}: tensor {name} is {tensor.dtype}, in {self.paths[0].name} {first.dtype}; copy one run's files."
+                    )
                 if not isinstance(tensor, DTensor):
                     continue
                 mesh = tensor.device_mesh
@@ -142,23 +153,39 @@ class Assembly:
                     )
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """(in-memory name, whole tensor), tied names left out after they were found equal to their owner."""
-        for name in sorted(self.names):
-            if name in self.model.tied:
-                self._check_tie(name)
-                continue
+        """(in-memory name, whole tensor) of every owner."""
+        for name in self.owners():
             yield name, self.tensor(name)
+
+    def owners(self) -> list[str]:
+        """In-memory names, tied ones left out after they were found equal to their owner."""
+        for name in sorted(self.model.tied.keys() & self.names.keys()):
+            self._check_tie(name)
+        return sorted(self.names.keys() - self.model.tied.keys())
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Type of the tensor of an in-memory name."""
+        return self.ranks[0][self.names[name]].dtype
 
     def tensor(self, name: str) -> torch.Tensor:
         """The whole tensor of an in-memory name. BadInput if the parts do not make the shape of the config."""
-        parts = [rank[self.names[name]] for rank in self.ranks]
-        whole = self._undo(parts, name) if isinstance(parts[0], DTensor) else self._plain(parts, name)
+        whole = self._whole(self.names[name], self.model.shapes[name])
         if tuple(whole.shape) != self.model.shapes[name]:
             raise BadInput(
                 f"{self.paths[0].parent}: tensor {name} is {tuple(whole.shape)}, huggingface/config.json wants "
                 f"{self.model.shapes[name]}; the shards are another model's."
             )
+        if self.adapter and name in self.adapter.matrices:
+            whole = self.adapter.added(name, whole, self._whole)
         return whole.contiguous()
+
+    def _whole(self, stored: str, wanted: tuple[int, ...] | None = None) -> torch.Tensor:
+        """The parts of a tensor of the shards put together; its pages of the files are given back."""
+        parts = [rank[stored] for rank in self.ranks]
+        whole = self._undo(parts, stored) if isinstance(parts[0], DTensor) else self._plain(parts, stored, wanted)
+        for part in parts:
+            streamed.forget(part._local_tensor if isinstance(part, DTensor) else part)
+        return whole
 
     def _undo(self, parts: list[Any], name: str) -> torch.Tensor:
         """Undo the placements of the mesh, last dimension first; `parts` are in the order of ranks."""
@@ -183,9 +210,8 @@ class Assembly:
             )
         return locals_[0]
 
-    def _plain(self, parts: list[torch.Tensor], name: str) -> torch.Tensor:
-        """Tensors that are no DTensors: whole and equal on every rank, or cut along dimension 0."""
-        wanted = self.model.shapes[name]
+    def _plain(self, parts: list[torch.Tensor], name: str, wanted: tuple[int, ...] | None) -> torch.Tensor:
+        """Tensors that are no DTensors: whole (of shape `wanted`) and equal on every rank, or cut along dimension 0."""
         if all(tuple(part.shape) == wanted for part in parts):
             if any(not torch.equal(parts[0], other) for other in parts[1:]):
                 raise BadInput(f"{self.paths[0].parent}: the copies of tensor {name} differ between ranks.")

@@ -17,7 +17,15 @@ import yaml
 from workflow_scripts import console, files, manifest, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import easyr1_config, rewards
-from workflow_scripts.params.grpo import Grpo, Trl
+from workflow_scripts.params.grpo import Grpo, Pairs, Trl
+
+PIXELS_A_TOKEN = 28 * 28  # patches of 14 pixels, merged two by two
+TEMPLATE_TOKENS = 32  # of the chat template around a question, its own system text included
+SCORED = {
+    "crops": "boxes in pixels of the picture",
+    "sequences": "sentences by what a tracker makes of them in the frames",
+    "rendered": "words on what was rendered",
+}
 
 
 def trl_arguments(settings: Trl) -> dict[str, Any]:
@@ -75,6 +83,13 @@ def configure(
         if not (root / path).is_file():
             raise BadInput(f"{path} does not exist: build it first.")
     mixed = rewards.mix(parameters.reward.preset, parameters.reward.weights)
+    preset, pairs_of = parameters.reward.preset, parameters.pairs.source
+    wanted = "crops" if preset.startswith("r1track") else "sequences" if mixed.needs_tracker else "rendered"
+    if pairs_of != wanted:
+        raise BadInput(
+            f"{source}: reward preset {preset} scores {SCORED[wanted]}, and grpo.pairs.source is {pairs_of}: "
+            f"set it to {wanted}, or choose another preset."
+        )
     config: dict[str, Any] = {
         "engine": parameters.engine,
         "start_from": parameters.start_from,
@@ -97,8 +112,11 @@ def configure(
     trainer = easyr1_config.render(parameters, model, pairs, "")
     easyr1_config.check(trainer, root, source)
     check_rows(root / pairs / "train.parquet", trainer["data"]["rollout_batch_size"])
-    launch = parameters.easyr1.model_dump(exclude={"overrides", "recipe"})
-    return config | {"easyr1": launch | {"tracker_weights": tracker_weights}, "trainer": trainer}
+    check_lengths(root / model, root / pairs, parameters.pairs, trainer["data"]["max_prompt_length"])
+    launch = parameters.easyr1.model_dump(exclude={"overrides", "recipe"}) | {"tracker_weights": tracker_weights}
+    if not mixed.needs_tracker:
+        launch |= {"tracker": None, "tracker_weights": None}
+    return config | {"easyr1": launch, "trainer": trainer}
 
 
 def check_rows(path: Path, batch: int) -> None:
@@ -108,6 +126,26 @@ def check_rows(path: Path, batch: int) -> None:
     count = parquet.ParquetFile(path).metadata.num_rows
     if count < batch:
         raise BadInput(f"{path} has {count} rows, less than data.rollout_batch_size ({batch}): ask for more grpo.pairs.train.")
+
+
+def check_lengths(model: Path, dataset: Path, pairs: Pairs, longest: int) -> None:
+    """BadInput if a prompt with its pictures is longer than EasyR1 takes: it would stop at that row, in mid-training."""
+    import pyarrow.parquet as parquet
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    area = pairs.crops.size**2 if pairs.source == "crops" else pairs.max_pixels
+    for name in ("train", "val"):
+        problems = parquet.read_table(dataset / f"{name}.parquet", columns=["problem"])["problem"].to_pylist()
+        different = list(dict.fromkeys(problems))
+        for problem, ids in zip(different, tokenizer([p.replace("<image>", "") for p in different])["input_ids"], strict=True):
+            pictures = problem.count("<image>") * (area // PIXELS_A_TOKEN)
+            if len(ids) + pictures + TEMPLATE_TOKENS > longest:
+                raise BadInput(
+                    f"{dataset / name}.parquet, row {problems.index(problem) + 1}: up to {pictures} tokens of pictures, "
+                    f"{len(ids)} of text and {TEMPLATE_TOKENS} around them are more than data.max_prompt_length ({longest}): "
+                    "lower grpo.pairs.max_pixels, or raise it (grpo.easyr1.overrides)."
+                )
 
 
 def main() -> None:

@@ -12,10 +12,9 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,10 @@ import yaml
 
 from workflow_scripts import files, in_env
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints, easyr1_config, tracker_client
+from workflow_scripts.grpo import checkpoints, easyr1_config, preflight, tracker_client
 
 LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
 HISTORY = "history"
-LEAST_CAPABILITY = (8, 0)  # flash-attention 2
-STOP_SECONDS = 60.0
 
 
 def run(config: Mapping[str, Any], folder: Path) -> None:
@@ -39,7 +36,7 @@ def run(config: Mapping[str, Any], folder: Path) -> None:
     easyr1_config.check(trainer, root, "config.yaml")
     last = last_step(trainer, root)
     if reached(folder) < last:
-        preflight(launch["gpus"])
+        preflight.check(config, folder)
         checkout = prepare(launch["repository"], launch["commit"])
         check_world(folder, launch["gpus"] * launch["nodes"])
         archive_logs(folder)
@@ -83,26 +80,6 @@ def check_world(folder: Path, world: int) -> None:
                 f"{step.actor} was written by {len(step.shards)} ranks and cannot be continued by {world}: "
                 "set grpo.easyr1.gpus back, or remove the folder to start anew."
             )
-
-
-def preflight(gpus: int) -> None:
-    """BadInput says in seconds what EasyR1 would find out after minutes."""
-    import importlib.util
-
-    import torch
-
-    found = torch.cuda.device_count()
-    if found < gpus:
-        raise BadInput(f"this machine shows {found} GPUs and grpo.easyr1.gpus asks for {gpus}: run the job on a GPU node.")
-    for device in range(gpus):
-        if torch.cuda.get_device_capability(device) < LEAST_CAPABILITY:
-            raise BadInput(f"GPU {device} ({torch.cuda.get_device_name(device)}) is too old for flash-attention 2.")
-    for package, remedy in (
-        ("flash_attn", "pip install --no-build-isolation flash-attn==2.8.3"),
-        ("vllm", "build the grpo-gpu environment again"),
-    ):
-        if importlib.util.find_spec(package) is None:
-            raise BadInput(f"{package} is not installed in this environment: {remedy}.")
 
 
 def prepare(repository: str, commit: str) -> Path:
@@ -183,35 +160,14 @@ def start(checkout: Path, config: Path, root: Path) -> None:
     try:
         code = process.wait()
     finally:
-        stop(process)
+        tracker_client.stop(process)
     if code:
         raise BadInput(f"EasyR1 ended with status {code}: read the log above; starting again continues from its last step.")
 
 
-def stop(process: subprocess.Popen) -> None:
-    """End a process group: asked first, killed after a minute."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-            return
-
-
-@contextlib.contextmanager
-def reward_tracker(launch: Mapping[str, Any], folder: Path) -> Iterator[None]:
-    """The tracker that the reward asks, as a service of its own in its own environment; nothing where none is set."""
+def reward_tracker(launch: Mapping[str, Any], folder: Path) -> contextlib.AbstractContextManager:
+    """The tracker that the reward asks, as a service of its own; nothing where none is set."""
     if launch["tracker"] is None:
-        yield
-        return
-    arguments = [sys.executable, "-m", "workflow_scripts.in_env", tracker_client.environment_name(), "--"]
-    arguments += ["python", "-m", "workflow_scripts.grpo.reward_service", "--network", launch["tracker"]]
-    arguments += ["--port", str(launch["tracker_port"]), "--device", "cuda"]
-    arguments += ["--weights", launch["tracker_weights"]] if launch["tracker_weights"] else []
-    with (folder / "reward_tracker.log").open("a") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            tracker_client.Client(f"http://127.0.0.1:{launch['tracker_port']}").wait_until_ready(process)
-            yield
-        finally:
-            stop(process)
+        return contextlib.nullcontext()
+    log = folder / "reward_tracker.log"
+    return tracker_client.running(launch["tracker"], launch["tracker_weights"], log, launch["tracker_port"])

@@ -3,22 +3,24 @@
     python -m workflow_scripts.grpo.merge --checkpoints results/mini/grpo/checkpoints --output results/mini/grpo/model \\
         --manifest results/mini/grpo/model.json
 
-The weights are written under the published names, the config beside them says at top level what some versions look for only
-there (architectures, tied embeddings), and keeps the cache on and the generation config as it was.
+The weights are written under the published names, one tensor at a time: the largest one decides the memory, not the model. The
+adapter of a LoRA step is added to its base. The config beside them says at top level what some versions look for only there
+(architectures, tied embeddings), and keeps the cache on and the generation config as it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from workflow_scripts import console, files, manifest, params
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints
+from workflow_scripts.grpo import checkpoints, streamed
 from workflow_scripts.grpo.assemble import Assembly, Model, describe
 from workflow_scripts.params.grpo import Merge
 
@@ -30,7 +32,7 @@ NEEDED = (
 )
 
 
-def merge(step: checkpoints.Step, output: Path, parameters: Merge) -> dict[str, int | str]:
+def merge(step: checkpoints.Step, output: Path, parameters: Merge) -> dict[str, Any]:
     """Write the model of `step` at `output` and return what it holds. BadInput names the file that is wrong."""
     source = step.actor / "huggingface"
     for choice in NEEDED:
@@ -43,52 +45,55 @@ def merge(step: checkpoints.Step, output: Path, parameters: Merge) -> dict[str, 
             if path.is_file() and path.suffix not in (".safetensors", ".bin", ".pt"):
                 shutil.copyfile(path, folder / path.name)
         written = write_weights(assembly, folder, parameters)
-        kind = next(iter(written["types"]))
-        write_config(source / "config.json", folder / "config.json", model, kind)
-    return {"step": step.number, "ranks": len(step.shards), "tensors": written["tensors"], "dtype": kind}
+        write_config(source / "config.json", folder / "config.json", model, written["dtype"])
+    return {"step": step.number, "ranks": len(step.shards), "lora": assembly.adapter is not None} | written
 
 
 def write_weights(assembly: Assembly, folder: Path, parameters: Merge) -> dict:
     """Stream the tensors into files of at most parameters.largest_file bytes; more than one gets an index."""
-    from safetensors.torch import save_file
-
-    where, types, batches = {}, {}, list(_batches(assembly, parameters))
-    for number, names in enumerate(batches, start=1):
-        name = "model.safetensors" if len(batches) == 1 else f"model-{number:05d}-of-{len(batches):05d}.safetensors"
-        tensors = {}
-        for internal in names:
-            tensor = cast(assembly.tensor(internal), parameters.dtype)
-            stored = assembly.model.stored_as[internal]
-            tensors[stored], where[stored] = tensor.clone(), name  # out of the memory-mapped shard
-            types[str(tensor.dtype).removeprefix("torch.")] = True
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-    if len(batches) > 1:
-        total = sum((folder / name).stat().st_size for name in set(where.values()))
+    internal = {assembly.model.stored_as[name]: name for name in assembly.owners()}
+    entries = [
+        streamed.Entry(stored, kind(assembly.dtype(name), parameters.dtype), assembly.model.shapes[name])
+        for stored, name in internal.items()
+    ]
+    parts = list(split(entries, parameters.largest_file))
+    where = {}
+    for number, part in enumerate(parts, start=1):
+        name = "model.safetensors" if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        ordered = streamed.in_order(part)
+        streamed.write(folder / name, ordered, (cast(assembly.tensor(internal[e.name]), parameters.dtype) for e in ordered))
+        where |= {entry.name: name for entry in part}
+    if len(parts) > 1:
+        total = sum(entry.size for entry in entries)
         files.write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
-    return {"tensors": len(where), "types": types}
+    return {"tensors": len(where), "dtype": str(entries[0].dtype).removeprefix("torch.")}
 
 
-def _batches(assembly: Assembly, parameters: Merge) -> Iterator[list[str]]:
-    """Names of the tensors of each file; iterating the assembly also checks every tensor before anything is written."""
-    batch: list[str] = []
+def split(entries: Sequence[streamed.Entry], largest: int) -> Iterator[list[streamed.Entry]]:
+    """The tensors of each file, in their order."""
+    part: list[streamed.Entry] = []
     size = 0
-    for name, tensor in assembly:
-        width = cast(tensor[:0], parameters.dtype).element_size() * tensor.numel() if tensor.ndim else 8
-        if batch and size + width > parameters.largest_file:
-            yield batch
-            batch, size = [], 0
-        batch.append(name)
-        size += width
-    if batch:
-        yield batch
+    for entry in entries:
+        if part and size + entry.size > largest:
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += entry.size
+    if part:
+        yield part
+
+
+def kind(dtype: torch.dtype, wanted: str) -> torch.dtype:
+    """The type in which tensors of `dtype` are stored."""
+    return dtype if wanted == "keep" or not dtype.is_floating_point else getattr(torch, wanted)
 
 
 def cast(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
     """`tensor` in the type that is stored."""
-    return tensor if dtype == "keep" or not tensor.is_floating_point() else tensor.to(getattr(torch, dtype))
+    return tensor.to(kind(tensor.dtype, dtype))
 
 
-def write_config(source: Path, target: Path, model: Model, kind: str) -> None:
+def write_config(source: Path, target: Path, model: Model, dtype: str) -> None:
     """The step's config with what must be said at top level: architecture, tied embeddings, cache, the weights' type."""
     config = files.read_json(source)
     config["architectures"] = [model.architecture]
@@ -96,7 +101,7 @@ def write_config(source: Path, target: Path, model: Model, kind: str) -> None:
     for part in [config, *(v for v in (config.get("text_config"),) if isinstance(v, dict))]:
         part["use_cache"] = True
     for key in {"torch_dtype", "dtype"} & set(config) or {"torch_dtype"}:
-        config[key] = kind
+        config[key] = dtype
     files.write_json(target, config)
 
 
@@ -115,7 +120,8 @@ def main() -> None:
     if not arguments.unsealed:
         checkpoints.check_seal(step)
     facts = merge(step, arguments.output, parameters)
-    print(f"merged step {facts['step']}: {facts['tensors']} tensors of {facts['ranks']} ranks, {facts['dtype']}")
+    added = ", adapter added" if facts["lora"] else ""
+    print(f"merged step {facts['step']}: {facts['tensors']} tensors of {facts['ranks']} ranks, {facts['dtype']}{added}")
     if arguments.manifest:
         inputs = [arguments.checkpoints_manifest] if arguments.checkpoints_manifest else []
         manifest.write(arguments.manifest, [arguments.output], parameters.model_dump(), inputs, facts)

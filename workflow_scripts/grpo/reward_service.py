@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import threading
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,43 +26,69 @@ from workflow_scripts import boxes, console, images
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo.rewards import Question
 
-BATCH = 32  # questions in one forward pass
-KEPT_FRAMES = 256  # decoded frames: all answers to one pair share two
+PAIRS = 32  # pairs of frames in memory and in one pass
+THREADS = 4  # that decode them
+
+Pair = tuple[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...]]]  # frames and boxes of a question
 
 
-def measure(tracker: Any, questions: Sequence[Question], root: Path) -> list[float | None]:
-    """IoU of each question's second frame; None (and a line of log) where a frame or a box cannot be used."""
-    read = _reader(root)
+class Reader(Protocol):
+    """A tracker that reads sentences: boxes of the second frames under each of a pair's sentences (DUTracker.compare)."""
+
+    def compare(
+        self, first: Sequence[Any], boxes: Sequence[Any], second: Sequence[Any], sentences: Sequence[Sequence[str]]
+    ) -> list[list[Any]]: ...
+
+
+def measure(tracker: Reader, questions: Sequence[Question], root: Path) -> list[float | None]:
+    """IoU of each question's second frame; None (and a line of log) where a frame or a box cannot be used.
+
+    All questions of one pair of frames share what the tracker sees in them.
+    """
+    pairs: dict[Pair, list[int]] = {}
+    for at, question in enumerate(questions):
+        pairs.setdefault((question.frames, question.boxes), []).append(at)
     result: list[float | None] = [None] * len(questions)
-    for at in range(0, len(questions), BATCH if tracker.lockstep else 1):
-        batch = list(range(at, min(len(questions), at + (BATCH if tracker.lockstep else 1))))
-        for part in (batch, *([i] for i in batch)):  # one bad question must not cost its batch
-            if all(result[i] is not None for i in part):
-                continue
-            try:
-                asked = [questions[i] for i in part]
-                first = [read(q.frames[0]) for q in asked]
-                states = tracker.start(first, [np.asarray(q.boxes[0]) for q in asked], [q.sentence for q in asked])
-                _, outputs = tracker.step(states, [read(q.frames[1]) for q in asked])
-            except (BadInput, ValueError, RuntimeError) as error:
-                if len(part) == 1:
-                    print(f"question {questions[part[0]]} failed: {error}", flush=True)
-                continue
-            for i, output in zip(part, outputs, strict=True):
-                result[i] = float(boxes.intersection_over_union(output.box, questions[i].boxes[1]))
+    every = list(pairs)
+    with ThreadPoolExecutor(THREADS) as pool:
+        for at in range(0, len(every), PAIRS):
+            part = every[at : at + PAIRS]
+            names = list(dict.fromkeys(name for frames, _ in part for name in frames))
+            pictures = dict(zip(names, pool.map(partial(_read, root), names), strict=True))
+            usable = [pair for pair in part if all(pictures[name] is not None for name in pair[0])]
+            for pair, found in _compare(tracker, usable, pictures, [[questions[i].sentence for i in pairs[p]] for p in usable]):
+                for i, box in zip(pairs[pair], found, strict=True):
+                    result[i] = float(boxes.intersection_over_union(box, pair[1][1]))
     return result
 
 
-@lru_cache(maxsize=1)
-def _reader(root: Path) -> Any:
-    @lru_cache(maxsize=KEPT_FRAMES)
-    def read(path: str) -> images.Image:
-        return images.read_rgb(root / path)
+def _read(root: Path, name: str) -> images.Image | None:
+    try:
+        return images.read_rgb(root / name)
+    except BadInput as error:
+        print(f"a frame cannot be used: {error}", flush=True)
+        return None
 
-    return read
+
+def _compare(
+    tracker: Reader, pairs: list[Pair], pictures: Mapping[str, Any], sentences: list[list[str]]
+) -> Iterator[tuple[Pair, list[Any]]]:
+    """(pair, boxes) of those that the tracker takes; one that it does not take costs no other."""
+    if not pairs:
+        return
+    try:
+        first, second = ([pictures[frames[side]] for frames, _ in pairs] for side in (0, 1))
+        starts = [np.asarray(sides[0]) for _, sides in pairs]
+        yield from zip(pairs, tracker.compare(first, starts, second, sentences), strict=True)
+    except (BadInput, ValueError, RuntimeError) as error:
+        if len(pairs) == 1:
+            print(f"pair {pairs[0]} failed: {error}", flush=True)
+            return
+        for pair, texts in zip(pairs, sentences, strict=True):
+            yield from _compare(tracker, [pair], pictures, [texts])
 
 
-def serve(tracker: Any, name: str, root: Path, port: int) -> ThreadingHTTPServer:
+def serve(tracker: Reader, name: str, root: Path, port: int) -> ThreadingHTTPServer:
     """A server on the loopback address; the caller runs `serve_forever`. Port 0 takes a free one."""
     lock = threading.Lock()  # one device, one batch at a time
 
@@ -112,6 +139,10 @@ def main() -> None:
     from workflow_scripts.track.registry import load_tracker
 
     tracker = load_tracker(arguments.network, arguments.weights, device=arguments.device)
+    if not hasattr(tracker, "compare"):
+        raise BadInput(
+            f"{arguments.network} reads no sentence, so that none can earn anything: set grpo.easyr1.tracker to a DUTrack."
+        )
     server = serve(tracker, arguments.network, Path.cwd(), arguments.port)
     print(f"{arguments.network} on port {server.server_port}", flush=True)
     server.serve_forever()

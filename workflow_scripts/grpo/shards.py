@@ -21,10 +21,19 @@ def write(state: Mapping[str, torch.Tensor], actor: Path, world: int) -> None:
     import torch.multiprocessing as processes
 
     actor.mkdir(parents=True, exist_ok=True)
+    warm_up()
     with tempfile.TemporaryDirectory(dir=actor, prefix=".shards-") as scratch:
         torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, f"{scratch}/state.pt")
-        # spawn, not fork: the trainer holds threads
-        processes.spawn(_write_rank, (str(actor), world, scratch), nprocs=world, join=True)
+        arguments = (str(actor), world, scratch)
+        processes.start_processes(_write_rank, arguments, nprocs=world, start_method="forkserver")
+
+
+def warm_up() -> None:
+    """Start the process that ranks are forked from: not the trainer, which holds threads, and with its imports behind it."""
+    from multiprocessing import forkserver, set_forkserver_preload
+
+    set_forkserver_preload(["torch.distributed.tensor", __name__])
+    forkserver.ensure_running()
 
 
 def _write_rank(rank: int, actor: str, world: int, scratch: str) -> None:

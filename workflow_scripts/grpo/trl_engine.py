@@ -190,10 +190,13 @@ class Run:
         from transformers import AutoModelForImageTextToText, AutoProcessor, PrinterCallback
         from trl import GRPOConfig, GRPOTrainer
 
+        from workflow_scripts.grpo import shards
+
         done = self.done_steps()
         arguments = self.config["trainer"]
         if done >= arguments["max_steps"]:
             return
+        shards.warm_up()
         processor = AutoProcessor.from_pretrained(self.start, padding_side="left", local_files_only=True)
         processor.tokenizer.padding_side = "left"
         earlier = self.folder / "trainer" / f"checkpoint-{done}" if done else None

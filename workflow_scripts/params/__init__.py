@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from workflow_scripts.console import BadInput
+from workflow_scripts.params import prompting
 from workflow_scripts.params.base import Section
 from workflow_scripts.params.data import Data
 from workflow_scripts.params.grpo import Grpo
@@ -27,6 +28,7 @@ from workflow_scripts.params.sft import Sft
 from workflow_scripts.params.track import Track
 
 STUDIES = ("mini", "full")
+SWITCHES = ("study", "prompt_style")  # keys that are no section
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -34,6 +36,7 @@ class Params(Section):
     """All parameters of one study."""
 
     study: Literal["mini", "full"]
+    prompt_style: Literal["consistent", "paper"]
     data: Data
     sft: Sft
     grpo: Grpo
@@ -51,6 +54,13 @@ class Params(Section):
         for where, tracker, known in named:
             if tracker not in known:
                 raise ValueError(f"{where} names {tracker}{_nearest(tracker, list(known))}")
+        return self
+
+    @model_validator(mode="after")
+    def _asked_alike(self) -> Params:
+        """Prompts of the stages agree, unless the paper's mismatch is wanted."""
+        for sentence in prompting.mismatches(self):
+            raise ValueError(sentence)
         return self
 
 
@@ -71,12 +81,12 @@ def resolve(tree: Mapping[str, Any], study: str | None = None, source: str = "pa
     for section in tree:
         if section not in Params.model_fields:
             raise BadInput(f"{source}: unknown parameter {section}{_nearest(section, list(Params.model_fields))}.")
-    flat: dict[str, Any] = {"study": study}
+    flat: dict[str, Any] = {"study": study, "prompt_style": tree.get("prompt_style", "consistent")}
     for section, values in tree.items():
-        if section != "study":
+        if section not in SWITCHES:
             common = {k: v for k, v in (values or {}).items() if k not in STUDIES}
             flat[section] = merge(common, (values or {}).get(study) or {})
-    return validate(Params, flat, source)
+    return validate(Params, merge(prompting.defaults(flat), flat), source)
 
 
 def validate(model: type[Model], value: Any, source: str) -> Model:

@@ -19,22 +19,41 @@ PRESETS = (
 )
 
 
+class Crops(Section):
+    """How crops are cut (source: crops), R1-Track's numbers."""
+
+    size: int = Field(336, ge=28, multiple_of=28, description="side of a crop in pixels: those that boxes are counted in")
+    factors: tuple[float, float] = Field((2.0, 8.0), description="a crop's side in sizes of the box is drawn between these")
+    offset: float = Field(0.2, ge=0, lt=0.5, description="most that the target is off the centre, in sides of the crop")
+    reproduce_paper: bool = Field(
+        False, description="repeat the published code's crops that a long target leaves, and its numbers cut to integers"
+    )
+
+
 class Pairs(Section):
     """The pair dataset: one row is two frames, the description of the target, its two boxes."""
 
-    source: Literal["rendered", "sequences"] = Field(
-        description="rendered: the mini study's pairs; sequences: frames of the benchmarks' training splits"
+    source: Literal["rendered", "sequences", "crops"] = Field(
+        description="rendered: the mini study's pairs; sequences: frames of the benchmarks' training splits (ReasoningTrack); "
+        "crops: squares around the target in such frames (R1-Track)"
     )
     benchmarks: list[str] = Field(default_factory=list, description="benchmarks whose training split is sampled")
     guarded: list[str] = Field(
         default_factory=list, description="benchmarks whose test split must not occur among the sampled sequences"
     )
-    prompt: str = Field("reasoningtrack", description="prompt of every row, by its name in workflow_scripts.prompts")
+    prompt: str = Field(
+        "reasoningtrack", description="prompt of every row, by its name in workflow_scripts.prompts; follows prompt_style"
+    )
     train: int = Field(400, ge=1, description="training pairs")
     views: float = Field(0.0, ge=0, le=1, description="rendered: share of views among them and among the validation pairs")
     validation: int = Field(128, ge=1, description="validation pairs, of other sequences or another seed")
     seed: int = Field(20_000, description="seed of the sampling; the SFT rows have another")
     longest_gap: int = Field(0, ge=0, description="most frames between the two of a pair; 0 is any distance")
+    balance: list[Literal["aspect", "motion"]] = Field(
+        [], description="take as many pairs of each kind, as far as there are: of long and square, of slow and fast targets"
+    )
+    without: list[str] = Field([], description="training sequences that are left out")
+    crops: Crops = Field(Crops(), description="source crops: how they are cut")
     min_pixels: int = Field(3136, ge=784, description="least area of a stored picture")
     max_pixels: int = Field(262_144, ge=784, description="largest area of a stored picture")
 

@@ -72,7 +72,7 @@ class Serve(Section):
     device: Literal["cpu", "cuda"] = Field("cpu", description="where the engine runs")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of the weights")
     threads: int = Field(1, ge=1, description="threads of an engine on a CPU")
-    prompt: str = Field("reasoningtrack", description="name of the prompt (workflow_scripts/prompts.py)")
+    prompt: str = Field("reasoningtrack", description="name of the prompt (workflow_scripts/prompts.py); follows prompt_style")
     pixels: Pixels = Field(description="pixel limits of every image a language model sees, in every stage")
     sampling: Sampling = Field(Sampling(), description="sampling parameters")
     questions: Questions = Field(Questions(), description="how the client asks")

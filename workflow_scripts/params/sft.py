@@ -64,9 +64,11 @@ class Prompting(Section):
     """What rows are asked with."""
 
     style: Literal["paper", "consistent"] = Field(
-        description="paper: the published instructions as they are; consistent: the prompt that RL and serving use"
+        description="follows prompt_style; paper: the published instructions as they are; consistent: the prompt below"
     )
-    name: str = Field(description="consistent: name of the prompt (workflow_scripts/prompts.py) that rows are built from")
+    name: str = Field(
+        "reasoningtrack", description="consistent: the prompt (workflow_scripts/prompts.py) of SFT, RL and serving alike"
+    )
 
 
 class Rows(Section):

@@ -8,10 +8,12 @@ loading, is refused now.
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,10 @@ import yaml
 from workflow_scripts import console, files, manifest, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.sft import Pixels, Recipe
+from workflow_scripts.sft import rows
 
 PIXELS_A_TOKEN = 28 * 28  # patches of 14 pixels, merged two by two
+TEMPLATE_TOKENS = 32  # of the chat template around a question and its answer, its own system text included
 
 
 def render(recipe: Recipe, pixels: Pixels, names: Iterable[str], model: Path, dataset: Path, output: Path) -> dict[str, Any]:
@@ -90,6 +94,57 @@ def validate(config: Mapping[str, Any]) -> None:
             raise BadInput(f"LLaMA-Factory refuses the configuration: {error}") from error
 
 
+def check_registered(config: Mapping[str, Any]) -> None:
+    """BadInput names a dataset that dataset_info.json does not register, or whose file is missing."""
+    folder = Path(config["dataset_dir"])
+    known = files.read_json(folder / "dataset_info.json")
+    for name in config["dataset"].split(","):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise BadInput(f"{folder / 'dataset_info.json'} registers no dataset {name}{hint} Rewrite the annotations again.")
+        if not (folder / known[name]["file_name"]).is_file():
+            raise BadInput(f"{folder / known[name]['file_name']} of dataset {name} is missing: rewrite the annotations again.")
+
+
+def check_template(name: str, processor: Any) -> None:
+    """BadInput if LLaMA-Factory's template `name` asks with other tokens than the model's own chat template."""
+    from llamafactory.data.template import get_template_and_fix_tokenizer
+    from llamafactory.hparams import DataArguments
+
+    said = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": "an answer"}]
+    own = processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "text", "text": "a question"}]}], add_generation_prompt=True, tokenize=False
+    )
+    template = get_template_and_fix_tokenizer(copy.deepcopy(processor.tokenizer), DataArguments(template=name))
+    asked, _ = template.encode_oneturn(processor.tokenizer, said)
+    found = processor.tokenizer.decode(asked)
+    if found != own:
+        raise BadInput(
+            f"LLaMA-Factory's template {name} asks {found!r} where the model's own chat template asks {own!r}: "
+            "set sft.runs.*.recipe.template to the model's."
+        )
+
+
+def check_lengths(config: Mapping[str, Any], tokenizer: Any) -> None:
+    """BadInput names the first row that is longer than cutoff_len with its pictures: the training would cut it, or break."""
+    folder, cutoff = Path(config["dataset_dir"]), config.get("cutoff_len", 2048)
+    known = files.read_json(folder / "dataset_info.json")
+    for name in config["dataset"].split(","):
+        path, numbered = folder / known[name]["file_name"], enumerate(rows.read(folder / known[name]["file_name"]), start=1)
+        while part := list(islice(numbered, 512)):
+            texts = [f"{rows.question(row)}\n{rows.response(row)}" for _, row in part]
+            for (number, row), ids in zip(
+                part, tokenizer([t.replace(rows.IMAGE, "") for t in texts])["input_ids"], strict=True
+            ):
+                pictures = len(row["images"]) * (config["image_max_pixels"] // PIXELS_A_TOKEN)
+                if len(ids) + pictures + TEMPLATE_TOKENS > cutoff:
+                    raise BadInput(
+                        f"{path}, row {number}: up to {pictures} tokens of pictures, {len(ids)} of text and {TEMPLATE_TOKENS} "
+                        f"around them are more than cutoff_len ({cutoff}): raise it, or lower sft.pixels.max_pixels."
+                    )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,11 +158,17 @@ def main() -> None:
     parser.add_argument("--input", type=Path, action="append", default=[], help="manifest it was made from, recorded")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     flags = parser.parse_args()
+    from transformers import AutoProcessor
+
     recipe = params.section(flags.parameters, f"sft.runs.{flags.labels}.recipe", Recipe)
     pixels = params.section(flags.pixels, "sft.pixels", Pixels)
     names = list(files.read_json(flags.dataset / "dataset_info.json"))
     config = render(recipe, pixels, names, flags.model, flags.dataset, flags.train_output)
     validate(config)
+    check_registered(config)
+    processor = AutoProcessor.from_pretrained(flags.model, local_files_only=True)
+    check_template(config["template"], processor)
+    check_lengths(config, processor.tokenizer)
     files.write_text(flags.output, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     print(f"{flags.output}: {len(config)} arguments, all known to the installed LLaMA-Factory")
     if flags.manifest:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib
 import json
+import math
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,10 @@ import yaml
 
 from workflow_scripts import console, files, manifest
 from workflow_scripts.console import BadInput
-from workflow_scripts.sft import checkpoints, factory
+from workflow_scripts.sft import checkpoints, configure, factory
 
+BYTES_A_PARAMETER = {"full": 16, "lora": 2}  # fp32 weights, gradients and two moments; bf16 weights that stay as they are
+GATE_IMPORTS = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"  # seconds of a second core, while the training runs
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -43,6 +48,25 @@ def last_checkpoint(run: Path) -> Path | None:
             print(f"{folder.name} was not written whole: removed")
             shutil.rmtree(folder)
     return None
+
+
+def check_memory(base: Path, method: str) -> None:
+    """BadInput if a GPU has less memory free than weights, gradients and AdamW's moments take in any case."""
+    each = BYTES_A_PARAMETER[method]
+    for device, (free, _) in enumerate(gpu_memory()):
+        needed = each * sum(math.prod(shape) for _, shape in checkpoints.tensors(base).values())
+        if free < needed:
+            raise BadInput(
+                f"GPU {device} has {free / 2**30:.1f} GiB free, and {method} fine-tuning of {base} takes at least "
+                f"{needed / 2**30:.1f} ({each} bytes a parameter): end what else runs there, take a larger one, or method lora."
+            )
+
+
+def gpu_memory() -> list[tuple[int, int]]:
+    """(free, total) bytes of every visible GPU."""
+    import torch
+
+    return [torch.cuda.mem_get_info(device) for device in range(torch.cuda.device_count())]
 
 
 def prepare(config: dict[str, Any], work: Path) -> Path:
@@ -112,7 +136,10 @@ def main() -> None:
     flags = parser.parse_args()
     config = yaml.safe_load(flags.config.read_text(encoding="utf-8"))
     base, work = Path(config["model_name_or_path"]), flags.output.with_name(f".{flags.output.name}.training")
+    configure.check_registered(config)
+    check_memory(base, config["finetuning_type"])
     own = prepare(config, work)
+    threading.Thread(target=importlib.import_module, args=(GATE_IMPORTS,), daemon=True).start()
     factory.run(["train", str(own)], "running the same command again resumes from the last checkpoint")
     with files.atomic_folder(flags.output) as folder:
         facts = collect(work / "run", base, folder, config["finetuning_type"])

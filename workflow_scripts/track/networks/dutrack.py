@@ -347,6 +347,10 @@ class DUTrack(nn.Module):
         """Template crops [N,3,t,t] -> features [N,Nz,D], position included; independent of one another."""
         return self.backbone.template(crops)
 
+    def embed_search(self, crops: Tensor) -> Tensor:
+        """Search crops [B,3,s,s] -> features [B,F*F,D], position included."""
+        return self.backbone.search(crops)
+
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token ids int64 [B,16] -> features [B,16,D]."""
         return self.backbone.text(ids)
@@ -361,10 +365,13 @@ class DUTrack(nn.Module):
         search [B,3,s,s]; templates [B,T,Nz,D] from embed_template, oldest first; text [B,16,D] from embed_text;
         query [B,3,D] of the previous frame, None on the first.
         """
+        return self.locate(self.embed_search(search), templates, text, query)
+
+    def locate(self, x: Tensor, templates: Tensor, text: Tensor, query: Tensor | None = None) -> DUTrackOutput:
+        """`forward` from the search region's features [B,F*F,D] on."""
         if query is None:
-            query = self.initial_query(search.shape[0])
+            query = self.initial_query(x.shape[0])
         grid, count = self.config.grid, self.config.query_tokens
-        x = self.backbone.search(search)  # [B,F*F,D]
         tokens = torch.cat([query, text, templates.flatten(1, 2), x], 1)  # [B,N,D]
         # Of the last block's output only the next query and the search tokens are read.
         total = tokens.shape[1]

@@ -41,6 +41,7 @@ from workflow_scripts.track.trackers.base import (
 )
 
 CACHED_TEXTS = 4096
+COMPARED = 64  # sentences in one pass
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,34 @@ class DUTracker:
             for box, score, state, note in zip(boxes, scores, states, notes, strict=True)
         ]
         return new, outputs
+
+    @torch.inference_mode()
+    def compare(
+        self, first: Sequence[Image], boxes: Sequence[Box], second: Sequence[Image], sentences: Sequence[Sequence[str]]
+    ) -> list[list[Box]]:
+        """Where the target of each pair of frames is in the second one, under each of the pair's sentences: boxes [4] xywh.
+
+        As `start` and `step` for each sentence, but what the network sees in a pair's crops is computed once for all of them.
+        """
+        for frame in second:
+            check_frame(frame)
+        before = np.stack(check_start(first, boxes, [""] * len(boxes)))  # [P,4]
+        size = self.config.search_size
+        images, factors = crops.crop_batch(second, before, self.config.search_factor, size)
+        templates = crops.normalise(np.stack(self._template_crops(first, list(before))), self.device)
+        asked = [(pair, text) for pair, texts in enumerate(sentences) for text in texts]
+        found: list[list[Box]] = [[] for _ in sentences]
+        with autocast(self.device, self.dtype):
+            search = self.network.embed_search(crops.normalise(images, self.device))  # [P,F*F,D]
+            template = self.network.embed_template(templates)[:, None]  # [P,1,Nz,D]
+            for part in (asked[at : at + COMPARED] for at in range(0, len(asked), COMPARED)):
+                of = [pair for pair, _ in part]
+                output = self.network.locate(search[of], template[of], self._embed_texts([text for _, text in part]))
+                output = DUTrackOutput(*(values.float() for values in output))
+                fractions = decode(output, self.window)[0].cpu().numpy()
+                for pair, box in zip(of, crops.map_back(fractions, before[of], size, factors[of]), strict=True):
+                    found[pair].append(clip_to_image(box, second[pair].shape[1], second[pair].shape[0]))
+        return found
 
     def _describe(
         self, states: list[State], frames: Sequence[Image], answers: Sequence[Reply | None] | None

@@ -27,12 +27,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workflow_scripts import images
+from workflow_scripts import cropping, images
 from workflow_scripts.answers import parse_box, parse_located
 from workflow_scripts.asking import Question, Reply
 from workflow_scripts.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from workflow_scripts.console import BadInput
-from workflow_scripts.track import crops
 from workflow_scripts.track.trackers.base import Asker, Box, Image, Output, ask_all, ask_for, check_frame, check_start
 
 PROMPTS = ("new", "old", "think", "old-think")
@@ -111,7 +110,7 @@ def window_of(box: Box, rule: Rule) -> Window:
     factor, (w, h) = rule.factor, (float(v) for v in box[2:])
     if not rule.reproduce_paper and w > 0 and h > 0:
         factor = max(factor, rule.margin * max(w, h) / math.sqrt(w * h))
-    left, top, side = crops.square(box, factor)
+    left, top, side = cropping.square(box, factor)
     return Window(factor, left, top, side, rule.size / side)
 
 
@@ -221,14 +220,14 @@ class R1Tracker:
 
     def _first(self, frame: Image, box: Box, sentence: str) -> State:
         window = window_of(box, self.rule)
-        template = crops.crop(frame, box, window.factor, self.rule.size)[0]
+        template = cropping.crop(frame, box, window.factor, self.rule.size)[0]
         corners = window.into(box)
         return State(0, box, sentence, template, written(corners, self.rule), corners)
 
     def _question(self, state: State, frame: Image) -> Question:
         check_frame(frame)
         window = window_of(state.box, self.rule)
-        crop = crops.crop(frame, state.box, window.factor, self.rule.size)[0]
+        crop = cropping.crop(frame, state.box, window.factor, self.rule.size)[0]
         (height, width), rule = frame.shape[:2], self.rule
 
         def usable(text: str) -> bool:
