@@ -62,9 +62,10 @@ rule rewrite_annotations:
         run=env("sft"),
         parameters=lambda wildcards: parameters(f"sft.runs.{wildcards.labels}.rows"),
         prompt=parameters("sft.prompt"),
+        pixels=parameters("sft.pixels"),
     shell:
         "{params.run} workflow_scripts.sft.rewrite --annotations data/{wildcards.study}/sft --labels {wildcards.labels} "
-        "--parameters {params.parameters:q} --prompt {params.prompt:q} --input {input.rows:q} "
+        "--parameters {params.parameters:q} --prompt {params.prompt:q} --pixels {params.pixels:q} --input {input.rows:q} "
         "--output {output.dataset:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 

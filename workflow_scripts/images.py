@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from workflow_scripts.console import BadInput
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
+TOKEN_SIDE = 28  # pixels of a picture that make one token: patches of 14, merged two by two
+# The least area that any later stage is told: a picture that was fitted must not be resized again, and narrow ones are small.
+LEAST_PIXELS = TOKEN_SIDE**2
 
 
 def read_rgb(path: str | Path) -> Image:
@@ -60,28 +63,31 @@ def write_image(path: str | Path, image: Image) -> None:
     Path(path).write_bytes(data.tobytes())
 
 
-def fit_size(height: int, width: int, min_pixels: int, max_pixels: int, multiple: int = 28) -> tuple[int, int]:
-    """Height and width that `fit_pixels` gives: multiples of `multiple`, area within the limits, aspect nearly kept.
+def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width that `fit_pixels` gives: multiples of TOKEN_SIDE, aspect nearly kept, area at most `max_pixels`.
 
-    The rule of Qwen2-VL's image processor, so that a picture resized here passes through every later stage unchanged.
+    The rule of Qwen2-VL's image processor, which may leave its own limits where they are tight and the frame is narrow: here
+    the upper one holds always, and a size that comes out goes in again unchanged if only the upper one is asked for.
     """
-    fitted_height = max(multiple, round(height / multiple) * multiple)
-    fitted_width = max(multiple, round(width / multiple) * multiple)
+    side = TOKEN_SIDE
+    fitted_height = max(side, round(height / side) * side)
+    fitted_width = max(side, round(width / side) * side)
     if fitted_height * fitted_width > max_pixels:
         scale = math.sqrt(height * width / max_pixels)
-        fitted_height = max(multiple, math.floor(height / scale / multiple) * multiple)
-        fitted_width = max(multiple, math.floor(width / scale / multiple) * multiple)
+        fitted_height = max(side, math.floor(height / scale / side) * side)
+        fitted_width = max(side, math.floor(width / scale / side) * side)
     elif fitted_height * fitted_width < min_pixels:
         scale = math.sqrt(min_pixels / (height * width))
-        fitted_height = math.ceil(height * scale / multiple) * multiple
-        fitted_width = math.ceil(width * scale / multiple) * multiple
-    return fitted_height, fitted_width
+        fitted_height = math.ceil(height * scale / side) * side
+        fitted_width = math.ceil(width * scale / side) * side
+    fitted_height = min(fitted_height, max(side, max_pixels // fitted_width // side * side))
+    return fitted_height, min(fitted_width, max_pixels // fitted_height // side * side)
 
 
-def fit_pixels(image: Image, min_pixels: int, max_pixels: int, multiple: int = 28) -> Image:
-    """Resize [H, W, 3] so that its area is within the limits and its sides are multiples of `multiple` (bicubic)."""
+def fit_pixels(image: Image, min_pixels: int, max_pixels: int) -> Image:
+    """The one resize of every picture that a language model sees: [H, W, 3] to the size of `fit_size` (bicubic)."""
     height, width = image.shape[:2]
-    size = fit_size(height, width, min_pixels, max_pixels, multiple)
+    size = fit_size(height, width, min_pixels, max_pixels)
     if size == (height, width):
         return image
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if size[0] < height else cv2.INTER_CUBIC)

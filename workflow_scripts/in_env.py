@@ -141,6 +141,17 @@ def given_back(node: argparse.Namespace, command: list[str], environment: str) -
     return False
 
 
+def enter(name: str) -> None:
+    """Start the running module again in the environment `name`, unless some environment was entered already.
+
+    For commands that a user types: they import nothing beyond the standard library and pydantic before this.
+    """
+    if "TRACKGRAPH_ENV" not in os.environ:
+        module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+        command = ["-m", f"{PACKAGE}.in_env", name, "--", "python", "-m", module, *sys.argv[1:]]
+        os.execv(sys.executable, [sys.executable, *command])
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Run a command in a stage's pinned environment (built on first use).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -62,6 +63,16 @@ def servers() -> list[str]:
         except OSError:  # it has ended
             continue
     return found
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the mini study's size, its manifest beside it."""
+    folder = tmp_path_factory.mktemp("base") / "tiny model"
+    command = [sys.executable, "-m", "workflow_scripts.in_env", "sft", "--", "python", "-m", "workflow_scripts.sft.base_model"]
+    command += ["--output", str(folder), "--parameters", '{"tiny": {}}', "--manifest", str(folder.with_suffix(".json"))]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(autouse=True)

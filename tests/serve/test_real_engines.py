@@ -17,15 +17,6 @@ from workflow_scripts.serve.client import Client
 from workflow_scripts.serve.server import serving
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "tiny model"
-    command = [sys.executable, "-m", "workflow_scripts.in_env", "sft", "--", "python", "-m", "workflow_scripts.sft.base_model"]
-    command += ["--output", str(folder), "--parameters", '{"tiny": {}}', "--manifest", str(folder.with_suffix(".json"))]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
-
-
 def untrained(**changes: object) -> Serve:
     relaxed = {"questions": {"malformed_retries": 0, "fall_back_limit": 1.0, "timeout": 60.0}, "sampling": {"max_tokens": 24}}
     return settings(**{**relaxed, "life": {"probe": "answers", "start_seconds": 240.0, "stop_seconds": 10.0}, **changes})

@@ -64,5 +64,5 @@ def dataset(annotations: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     folder = tmp_path_factory.mktemp("results") / "dataset"
     folder.mkdir()
-    rewrite.rewrite(annotations, annotations, ROWS, PROMPT, folder)
+    rewrite.rewrite(annotations, annotations, ROWS, PROMPT, PIXELS, folder)
     return folder

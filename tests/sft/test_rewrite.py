@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import PROMPT, ROWS
+from conftest import PIXELS, PROMPT, ROWS
 
-from workflow_scripts import files
+from workflow_scripts import files, images
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.sft import Prompting, Rows
 from workflow_scripts.sft import rewrite, rows
@@ -27,7 +28,7 @@ def source(annotations: Path, tmp_path: Path) -> Path:
 
 def run(source: Path, target: Path, chosen: Rows = ROWS, prompt: Prompting = PROMPT) -> dict:
     target.mkdir()
-    return rewrite.rewrite(source, source, chosen, prompt, target)
+    return rewrite.rewrite(source, source, chosen, prompt, PIXELS, target)
 
 
 def edit(source: Path, number: int, **changes: object) -> None:
@@ -164,7 +165,7 @@ def test_all_refused_rows_of_all_files_are_in_the_report(source: Path, tmp_path:
     with pytest.raises(BadInput, match=rf"{NAME}\.json, row 4 has 1 <image> tags .* \(2 more rows .*: {NAME} 9, second 9\)\."):
         (tmp_path / "out").mkdir()
         chosen = Rows(files=[NAME, "second"])
-        rewrite.rewrite(source, source, chosen, PROMPT, tmp_path / "out", tmp_path / "report.json")
+        rewrite.rewrite(source, source, chosen, PROMPT, PIXELS, tmp_path / "out", tmp_path / "report.json")
     report = files.read_json(tmp_path / "report.json")["files"]
     assert report[NAME]["image_count_differs_from_tags"] == {"count": 1, "first_rows": [4]}
     assert list(report[NAME]["refused"]) == ["4", "9"] and list(report["second"]["refused"]) == ["9"]
@@ -197,16 +198,50 @@ def test_the_consistent_style_asks_with_the_one_prompt_of_all_stages(source: Pat
     assert row["input"] == prompts.build("reasoningtrack-consistent", sentence="a cat")[1]
 
 
-def test_conversations_are_rewritten_and_registered_as_such(source: Path, tmp_path: Path) -> None:
+def widen(source: Path) -> None:
+    """The second picture of the first row becomes a frame of 320x240."""
+    images.write_image(source / "images" / "train" / "sample0001" / "img2.png", np.full((240, 320, 3), 90, np.uint8))
+
+
+def test_pictures_are_resized_by_the_one_rule_and_those_that_fit_are_left_where_they_are(source: Path, tmp_path: Path) -> None:
+    widen(source)
+    run(source, tmp_path / "out")
+    first, second = files.read_json(tmp_path / "out" / f"{NAME}.json")[0]["images"]
+    assert first == (source / "images" / "train" / "sample0001" / "img1.png").as_posix()
+    assert second == (tmp_path / "out" / "images" / NAME / "000001_2.jpg").as_posix()
+    assert images.read_rgb(second).shape == (56, 56, 3)
+    assert len(list((tmp_path / "out" / "images").rglob("*.jpg"))) == 1
+
+
+def test_the_papers_style_leaves_pictures_to_the_trainers_own_rule(source: Path, tmp_path: Path) -> None:
+    widen(source)
+    run(source, tmp_path / "out", prompt=Prompting(style="paper", name="reasoningtrack"))
+    second = files.read_json(tmp_path / "out" / f"{NAME}.json")[0]["images"][1]
+    assert images.read_rgb(second).shape == (240, 320, 3)
+
+
+def test_a_box_in_a_picture_that_would_be_resized_is_refused(source: Path, tmp_path: Path) -> None:
+    talk(source)
+    widen(source)
+    with pytest.raises(BadInput, match=r"row 1 answers with a box in .*320x240 pixels are resized to 56x56 by sft\.pixels"):
+        run(source, tmp_path / "out", Rows(files=["pairs-sharegpt"]))
+
+
+def talk(source: Path) -> None:
+    """The rows once more, as conversations whose answers are boxes."""
     listed = files.read_json(source / f"{NAME}.json")
-    talk = [
+    conversations = [
         {
             "messages": [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": "[1,2,3,4]"}],
             "images": [path.removeprefix("/your_root_path/") for path in row["images"]],
         }
         for row in listed
     ]
-    files.write_json(source / "pairs-sharegpt.json", talk)
+    files.write_json(source / "pairs-sharegpt.json", conversations)
+
+
+def test_conversations_are_rewritten_and_registered_as_such(source: Path, tmp_path: Path) -> None:
+    talk(source)
     run(source, tmp_path / "out", Rows(files=["pairs-sharegpt"]))
     entry = files.read_json(tmp_path / "out" / "dataset_info.json")["pairs-sharegpt"]
     assert entry["formatting"] == "sharegpt" and entry["tags"]["user_tag"] == "user"

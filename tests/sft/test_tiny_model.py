@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from conftest import PIXELS, SMALL
 
-from workflow_scripts import files, manifest, pairs
+from workflow_scripts import files, images, manifest, pairs
 
 
 def test_one_seed_gives_one_model_byte_for_byte(base: Path, tmp_path: Path) -> None:
@@ -38,7 +38,8 @@ def test_a_frame_is_four_tokens_and_a_4_to_3_frame_too(base: Path) -> None:
 
     processor = AutoProcessor.from_pretrained(base)
     for shape in ((56, 56, 3), (240, 320, 3)):
-        seen = processor.image_processor(images=[np.zeros(shape, np.uint8)])
+        fitted = images.fit_pixels(np.zeros(shape, np.uint8), PIXELS.min_pixels, PIXELS.max_pixels)
+        seen = processor.image_processor(images=[fitted])
         assert seen["image_grid_thw"].tolist() == [[1, 4, 4]]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from workflow_scripts import images
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.grpo import Grpo
 
@@ -77,7 +78,7 @@ def render(parameters: Grpo, model: str, pairs: str, save: str) -> dict[str, Any
         "data.val_files": f"{pairs}/val.parquet",
         "data.image_dir": pairs,
         "data.format_prompt": None,  # rows carry their whole prompt
-        "data.min_pixels": parameters.pairs.min_pixels,
+        "data.min_pixels": images.LEAST_PIXELS,  # stored pictures are resized already: EasyR1's own rule shall change nothing
         "data.max_pixels": parameters.pairs.max_pixels,
         "data.filter_overlong_prompts": False,  # its workers hang on small machines; lengths are bounded by max_pixels
         "worker.actor.model.model_path": model,

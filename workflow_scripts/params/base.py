@@ -1,9 +1,22 @@
-"""The base of every parameter model: frozen, and no key it does not know."""
+"""What every parameter model is made of: unknown keys are errors, never ignored; and the pixel limits that stages share."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
-    """A section of params.yaml."""
+    """A mapping of params.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pixels(Section):
+    """The one pixel rule (images.fit_pixels) that every picture of a language model follows, in every stage."""
+
+    min_pixels: int = Field(ge=28 * 28, description="smallest area of an image the language model sees")
+    max_pixels: int = Field(ge=28 * 28, description="largest area of an image the language model sees")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Pixels":
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels is {self.min_pixels}, above max_pixels ({self.max_pixels})")
+        return self

@@ -6,14 +6,9 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workflow_scripts.params.base import Section
+from workflow_scripts.params.base import Pixels, Section
 
-
-class Pixels(Section):
-    """The one pixel rule; the same numbers as in the sft section."""
-
-    min_pixels: int = Field(ge=28 * 28, description="smallest area of an image the language model sees")
-    max_pixels: int = Field(ge=28 * 28, description="largest area of an image the language model sees")
+SHORTEST_PROMPT = 32  # tokens: the chat's own words and a sentence
 
 
 class Sampling(Section):
@@ -78,6 +73,20 @@ class Serve(Section):
     questions: Questions = Field(Questions(), description="how the client asks")
     life: Life = Field(Life(), description="the server's start, restarts and end")
     vllm: Vllm = Field(Vllm(), description="settings of vLLM alone")
+
+    @property
+    def longest_request(self) -> int:
+        """Tokens of the largest two pictures, and of an answer to them, with room for the shortest question."""
+        return 2 * (self.pixels.max_pixels // 28**2) + self.sampling.max_tokens + SHORTEST_PROMPT
+
+    @model_validator(mode="after")
+    def _room(self) -> Serve:
+        if self.engine == "vllm" and self.longest_request > self.vllm.max_model_len:
+            raise ValueError(
+                f"two pictures, a question and its answer may take {self.longest_request} tokens, more than vllm.max_model_len "
+                f"({self.vllm.max_model_len}): raise it, or lower pixels.max_pixels or sampling.max_tokens"
+            )
+        return self
 
     @model_validator(mode="after")
     def _address(self) -> Serve:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from workflow_scripts.params.base import Section
+from workflow_scripts.params.base import Pixels, Section
 
 
 class TinyModel(Section):
@@ -51,13 +51,6 @@ class Annotations(Section):
     heldout_views: int = Field(0, ge=0, description="held-out views to render (mini); they are scored by themselves")
     seed: int = Field(7, description="seed of the rendered pairs")
     sources: list[str] = Field([], description="full: names in data/sources.yaml to fetch")
-
-
-class Pixels(Section):
-    """The one pixel rule that every stage's images follow."""
-
-    min_pixels: int = Field(ge=28 * 28, description="smallest area of an image the language model sees")
-    max_pixels: int = Field(ge=28 * 28, description="largest area of an image the language model sees")
 
 
 class Prompting(Section):

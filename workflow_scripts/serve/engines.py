@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workflow_scripts import in_env
+from workflow_scripts import images, in_env
 from workflow_scripts.params.serve import Serve
 
 ENVIRONMENTS = {"vllm": "serve", "transformers": "sft"}
@@ -58,8 +58,8 @@ def vllm_flags(parameters: Serve, model: Path, port: int) -> list[str]:
         *("--max-num-seqs", str(vllm.max_num_seqs)),
         *("--seed", str(parameters.sampling.seed)),
         *("--limit-mm-per-prompt", json.dumps({"image": 2, "video": 0})),
-        # the client has resized already: the same limits make the processor's own resize change nothing
-        *("--mm-processor-kwargs", parameters.pixels.model_dump_json()),
+        # the client has resized already: within these limits the processor's own resize changes nothing
+        *("--mm-processor-kwargs", json.dumps({"min_pixels": images.LEAST_PIXELS, "max_pixels": parameters.pixels.max_pixels})),
         # the model's generation_config.json would change what the client does not send
         *("--generation-config", "vllm"),
         "--disable-uvicorn-access-log",
@@ -97,7 +97,7 @@ def transformers_flags(parameters: Serve, model: Path, port: int) -> list[str]:
         *("python", "-m", "workflow_scripts.serve.transformers_server"),
         *("--model", str(model), "--served-model-name", parameters.name, "--port", str(port)),
         *("--device", parameters.device, "--dtype", parameters.dtype),
-        *("--min-pixels", str(parameters.pixels.min_pixels), "--max-pixels", str(parameters.pixels.max_pixels)),
+        *("--min-pixels", str(images.LEAST_PIXELS), "--max-pixels", str(parameters.pixels.max_pixels)),
         *("--batch", str(parameters.questions.in_flight)),
     ]
 

@@ -63,6 +63,7 @@ class Model:
         ends = self.model.generation_config.eos_token_id
         self.ends = [ends] if isinstance(ends, int) else list(ends)
         self.pad = self.processor.tokenizer.pad_token_id
+        self.known = len(self.processor.tokenizer)  # a model's head may be padded to more ids, which have no text
 
     def parse(self, body: dict[str, Any]) -> Request:
         """A request's JSON; Refused where it is wrong."""
@@ -120,7 +121,7 @@ class Model:
 
     def _completion(self, tokens: list[int], prompt: int) -> dict[str, Any]:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
-        kept = tokens if end is None else tokens[:end]
+        kept = [token for token in tokens[:end] if token < self.known]
         text = self.processor.tokenizer.decode(kept, skip_special_tokens=True)
         used = len(tokens) if end is None else end + 1
         return {

@@ -19,12 +19,11 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts import console, files, manifest, params
+from workflow_scripts import console, files, images, manifest, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.sft import Pixels, Recipe
 from workflow_scripts.sft import rows
 
-PIXELS_A_TOKEN = 28 * 28  # patches of 14 pixels, merged two by two
 TEMPLATE_TOKENS = 32  # of the chat template around a question and its answer, its own system text included
 
 
@@ -35,7 +34,7 @@ def render(recipe: Recipe, pixels: Pixels, names: Iterable[str], model: Path, da
         "do_train": True,
         "finetuning_type": recipe.method,
         "model_name_or_path": model.as_posix(),
-        "image_min_pixels": pixels.min_pixels,
+        "image_min_pixels": images.LEAST_PIXELS,  # pictures come resized: LLaMA-Factory's own rule shall change nothing
         "image_max_pixels": pixels.max_pixels,
         "template": recipe.template,
         "dataset": ",".join(names),
@@ -79,7 +78,7 @@ def validate(config: Mapping[str, Any]) -> None:
             raise BadInput(f"LLaMA-Factory has no argument {name}{hint or '.'} Mend sft.runs in params.yaml.")
     if config["template"] not in TEMPLATES:
         raise BadInput(f"LLaMA-Factory has no template {config['template']}: set sft.runs.*.recipe.template to one it has.")
-    tokens = 2 * config["image_max_pixels"] // PIXELS_A_TOKEN
+    tokens = 2 * config["image_max_pixels"] // images.LEAST_PIXELS
     cutoff = config.get("cutoff_len", 2048)
     if tokens >= cutoff:
         raise BadInput(
@@ -137,7 +136,7 @@ def check_lengths(config: Mapping[str, Any], tokenizer: Any) -> None:
             for (number, row), ids in zip(
                 part, tokenizer([t.replace(rows.IMAGE, "") for t in texts])["input_ids"], strict=True
             ):
-                pictures = len(row["images"]) * (config["image_max_pixels"] // PIXELS_A_TOKEN)
+                pictures = len(row["images"]) * (config["image_max_pixels"] // images.LEAST_PIXELS)
                 if len(ids) + pictures + TEMPLATE_TOKENS > cutoff:
                     raise BadInput(
                         f"{path}, row {number}: up to {pictures} tokens of pictures, {len(ids)} of text and {TEMPLATE_TOKENS} "

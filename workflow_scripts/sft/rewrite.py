@@ -4,7 +4,8 @@ A row whose image is missing or unreadable, or whose pictures and <image> tags d
 number before any training starts; `--report` lists all of them, and what report.json counts of rows that are merely odd:
 instructions that never mention <d>, answers in another format than the instruction asks for or than is parsed, decisions that
 contradict their own sentence. With label noise the <d> of a seeded share of the rows is flipped and nothing else of them;
-the report says so in plain words. The published files are read and never written.
+the report says so in plain words. Pictures that the pixel rule changes are written resized (pictures.py). The published files
+are read and never written.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 
 from workflow_scripts import answers, console, files, images, manifest, params, prompts
 from workflow_scripts.console import BadInput
-from workflow_scripts.params.sft import Prompting, Rows
+from workflow_scripts.params.sft import Pixels, Prompting, Rows
 from workflow_scripts.sft import rows
+from workflow_scripts.sft.pictures import Fitting
 from workflow_scripts.sft.rows import Row
 
 NAMED = 20  # odd rows that the report lists by number; all are counted
@@ -65,13 +67,12 @@ def relocate(row: Row, root: Path) -> list[str]:
     return [(root / path).as_posix() for path in relative]
 
 
-def check(row: Row, paths: list[str]) -> None:
-    """ValueError if pictures and tags differ in number, or a picture cannot be read."""
+def check(row: Row, paths: list[str]) -> list[images.Image]:
+    """The row's pictures; ValueError if pictures and tags differ in number, or a picture cannot be read."""
     tags = rows.question(row).count(rows.IMAGE)
     if tags != len(paths):
         raise OtherCount(f"has {tags} {rows.IMAGE} tags and {len(paths)} images")
-    for path in paths:
-        images.read_rgb(path)
+    return [images.read_rgb(path) for path in paths]
 
 
 def restyle(row: Row, prompt: Prompting) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def observe(findings: Findings, row: Row, number: int) -> None:
 
 
 def rewrite_file(
-    source: Path, target: Path, root: Path, prompt: Prompting, flips: np.ndarray, heldout: np.ndarray
+    source: Path, target: Path, root: Path, prompt: Prompting, fitting: Fitting | None, flips: np.ndarray, heldout: np.ndarray
 ) -> tuple[Findings, list[dict[str, Any]]]:
     """Rewrite one file, row by row; `flips` and `heldout` are a flag a row. Held-out rows are not written but returned.
 
@@ -119,7 +120,9 @@ def rewrite_file(
             try:
                 findings.form = rows.form(row)
                 paths = relocate(row, root)
-                check(row, paths)
+                pictures = check(row, paths)
+                if fitting is not None:
+                    paths = fitting.fit(row, paths, pictures, f"{source.stem}/{number:06d}")
                 return number, row, paths, None
             except BadInput as error:  # an image: what is wrong with it, without the remedy for datasets
                 return number, row, [], ValueError(f"has an image that cannot be used ({str(error).rpartition(':')[0]})")
@@ -174,12 +177,20 @@ def batches(items: Any, size: int) -> Any:
 
 
 def rewrite(
-    source: Path, root: Path, chosen: Rows, prompt: Prompting, folder: Path, told: Path | None = None
+    source: Path,
+    root: Path,
+    chosen: Rows,
+    prompt: Prompting,
+    pixels: Pixels,
+    folder: Path,
+    told: Path | None = None,
+    place: Path | None = None,
 ) -> dict[str, Any]:
     """Write a run's dataset into `folder`: its files, heldout.json, dataset_info.json, report.json. Returns the report.
 
     Held-out pairs that the source brings (heldout.json) are taken; otherwise `chosen.heldout` rows are drawn. The report is
-    also written to `told`, even if rows are refused, for which BadInput is raised after all files were looked at.
+    also written to `told`, even if rows are refused, for which BadInput is raised after all files were looked at. Pictures that
+    the pixel rule changes are written as well, to be read at `place` (default: `folder`); in the paper's style none is changed.
     """
     own = source / "heldout.json"
     totals = [sum(1 for _ in rows.read(source / f"{name}.json")) for name in chosen.files]
@@ -190,15 +201,17 @@ def rewrite(
     drawn[np.random.default_rng([chosen.seed, 1]).choice(sum(totals), count, replace=False)] = True
     flips = np.random.default_rng([chosen.seed, 0]).random(sum(totals)) < chosen.label_noise
     found, heldout, offset = {}, [], 0
+    fitting = Fitting(pixels, folder, place or folder) if prompt.style == "consistent" else None
     brought = Findings()
     for name, total in zip(chosen.files, totals, strict=True):
         part = slice(offset, offset + total)
-        findings, held = rewrite_file(source / f"{name}.json", folder / f"{name}.json", root, prompt, flips[part], drawn[part])
+        here, there = source / f"{name}.json", folder / f"{name}.json"
+        findings, held = rewrite_file(here, there, root, prompt, fitting, flips[part], drawn[part])
         found[name], offset = findings, offset + total
         heldout += held
     if own.exists():
         whole = np.ones(sum(1 for _ in rows.read(own)), bool)
-        brought, heldout = rewrite_file(own, folder / "heldout.json", root, prompt, ~whole, whole)
+        brought, heldout = rewrite_file(own, folder / "heldout.json", root, prompt, fitting, ~whole, whole)
     files.write_json(folder / "heldout.json", heldout)
     system, _ = prompts.build(prompt.name, sentence="")
     systems = frozenset(found) if system and prompt.style == "consistent" else frozenset()
@@ -245,16 +258,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="dataset folder to write")
     parser.add_argument("--parameters", help="JSON of sft.runs.<labels>.rows (default: params.yaml)")
     parser.add_argument("--prompt", help="JSON of sft.prompt (default: params.yaml)")
+    parser.add_argument("--pixels", help="JSON of sft.pixels (default: params.yaml)")
     parser.add_argument("--input", type=Path, action="append", default=[], help="manifest it was made from, recorded")
     parser.add_argument("--report", type=Path, help="JSON report to write, also if rows are refused")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     flags = parser.parse_args()
     chosen = params.section(flags.parameters, f"sft.runs.{flags.labels}.rows", Rows)
     prompt = params.section(flags.prompt, "sft.prompt", Prompting)
+    pixels = params.section(flags.pixels, "sft.pixels", Pixels)
     root = flags.root or flags.annotations
     keep_apart(flags.output, flags.annotations, root)
     with files.atomic_folder(flags.output) as folder:
-        report = rewrite(flags.annotations, root, chosen, prompt, folder, flags.report)
+        report = rewrite(flags.annotations, root, chosen, prompt, pixels, folder, flags.report, flags.output)
     for name, entry in report["files"].items():
         print(f"{name}: {entry['rows']} rows, {entry['images']} images read")
         print(f"  instructions without <d>: {entry['instruction_without_d']}")
@@ -263,7 +278,7 @@ def main() -> None:
                 print(f"  {key.replace('_', ' ')}: {odd['count']} {odd['first_rows'] or ''}")
     print(report["labels"])
     if flags.manifest:
-        used = {"rows": chosen.model_dump(), "prompt": prompt.model_dump()}
+        used = {"rows": chosen.model_dump(), "prompt": prompt.model_dump(), "pixels": pixels.model_dump()}
         manifest.write(flags.manifest, [flags.output], used, flags.input, {"labels": report["labels"]})
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from workflow_scripts import files, pairs, prompts
+from workflow_scripts import files, images, pairs, prompts
 
 # The order of Qwen2.5's special tokens; their ids follow the vocabulary's.
 SPECIAL = (
@@ -117,8 +117,8 @@ def write(tokenizer: Tokenizer, folder: Path) -> None:
     files.write_json(
         folder / "preprocessor_config.json",
         {
-            "min_pixels": pairs.SIZE**2,
-            "max_pixels": pairs.SIZE * (pairs.SIZE + 28),  # a 4:3 frame, too, becomes SIZE x SIZE
+            "min_pixels": images.LEAST_PIXELS,  # pictures come resized, by the limits of params.yaml
+            "max_pixels": 12845056,  # the published models'
             "patch_size": 14,
             "temporal_patch_size": 2,
             "merge_size": 2,
