@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 CHOICE = "TRACKGRAPH_GPUS"  # the devices that may be used, e.g. "0,2"; all of nvidia-smi's otherwise
@@ -32,6 +33,28 @@ def devices() -> list[str]:
     if found.returncode or not found.stdout.split():
         raise SystemExit(f"nvidia-smi names no GPU ({(found.stderr or found.stdout).strip()}): mend the driver first.")
     return found.stdout.split()
+
+
+class Memory(NamedTuple):
+    """Memory of one device, in bytes."""
+
+    index: str
+    total: int
+    free: int
+
+
+def memory() -> list[Memory]:
+    """Memory of the devices that this process sees, in their order. SystemExit if the driver does not answer."""
+    devices()
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = {}
+    for line in lines:
+        index, uuid, total, free = (part.strip() for part in line.split(","))
+        found[index] = found[uuid] = Memory(index, int(total) << 20, int(free) << 20)
+    every = dict.fromkeys(one.index for one in found.values())
+    seen = os.environ[VISIBLE].split(",") if VISIBLE in os.environ else list(every)
+    return [found[name.strip()] for name in seen if name.strip() in found]
 
 
 def scheduled() -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, required=True)
 parser.add_argument("--name", default="stub")
+parser.add_argument("--root", default="", help="path of the model that it tells")
+parser.add_argument("--context", type=int, default=0, help="longest prompt and answer that it tells")
 parser.add_argument("--record", type=Path, help="file that gets one line of JSON a question")
 parser.add_argument("--die-at-start", action="store_true")
 parser.add_argument("--die-after", type=int, default=0, help="die at this question of a life")
@@ -58,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self.reply(503 if options.unhealthy else 200, {})
         else:
-            self.reply(200, {"data": [{"id": options.name}]})
+            told = {"root": options.root, "max_model_len": options.context or None}
+            self.reply(200, {"data": [{"id": options.name, **told}]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -40,6 +40,9 @@ def test_every_sampling_parameter_is_sent_and_images_follow_the_pixel_rule(tmp_p
         client.ask(asked)
     body = recorded(record)[0]["body"]
     assert (body["temperature"], body["top_p"], body["seed"], body["max_tokens"]) == (0.0, 1.0, 5, 48)
+    # and those that an engine would else take from the model's generation_config.json
+    neutral = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+    assert neutral.items() <= body.items()
     kinds = [part["type"] for part in body["messages"][-1]["content"]]
     assert kinds == ["image_url", "image_url", "text"]
     assert body["messages"][-1]["content"][2]["text"] == asked[0][2]

@@ -16,19 +16,11 @@ from workflow_scripts import console, files, images, manifest, pairs, params
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.serve import Serve
 from workflow_scripts.serve import processes
+from workflow_scripts.serve.beforehand import identity
 from workflow_scripts.serve.client import Client
 from workflow_scripts.serve.server import Endpoint, serving
 
 PAIR_SEED = 1
-
-
-def identity(model: Path, made_by: Path) -> str:
-    """Hash of the model's files. BadInput unless it is the one in the manifest `made_by`."""
-    found = str(manifest.summary(model)["sha256"])
-    recorded = manifest.read(made_by)["outputs"]
-    if found not in [output["sha256"] for output in recorded.values()]:
-        raise BadInput(f"{model} is not the model that {made_by} tells of: delete both and run their node again.")
-    return found
 
 
 def ask_pair(endpoint: Endpoint, parameters: Serve, folder: Path) -> dict[str, Any]:
@@ -84,7 +76,7 @@ def main() -> None:
         a.output,
         {
             "engine": parameters.engine,
-            "model": expected,
+            "model": endpoint.identity,
             "start_seconds": round(endpoint.start_seconds, 2),
             "stop_seconds": round(time.monotonic() - stopping, 2),
             "restarts": endpoint.restarts,

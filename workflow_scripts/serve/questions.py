@@ -18,6 +18,9 @@ from workflow_scripts.params.serve import Sampling, Serve
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 TAG = "<image>"
+# Sampling that nobody asks for, said all the same: left out, an engine takes it from the model's generation_config.json, and
+# Qwen2.5-VL's has a repetition penalty of 1.05.
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def body(question: Question, parameters: Serve, attempt: int = 0) -> dict[str, A
     sampling = parameters.sampling
     warm = parameters.questions.retry_temperature
     return {
+        **NEUTRAL,
         "model": parameters.name,
         "messages": question.messages(),
         "temperature": max(sampling.temperature, warm) if attempt else sampling.temperature,

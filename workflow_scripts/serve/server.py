@@ -22,13 +22,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 
-from workflow_scripts import answers, in_env, manifest, pairs
+from workflow_scripts import answers, in_env, pairs
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.serve import Serve
 from workflow_scripts.serve import engines, processes
+from workflow_scripts.serve.beforehand import check_memory, check_model, identity
 from workflow_scripts.serve.questions import Question, body, first_choice
 
 POLL_SECONDS = 0.1
@@ -66,44 +68,40 @@ def serving(parameters: Serve, model: Path, log: Path) -> Iterator[Endpoint]:
     """
     if parameters.engine == "url":
         url = parameters.url.rstrip("/").removesuffix("/v1")
-        endpoint = Endpoint(url, parameters.name, identity=f"{url} {parameters.name}")
         started = time.monotonic()
-        if problem := probe(endpoint.url, parameters):
+        if problem := probe(url, parameters):
             raise BadInput(f"the server at {url} {problem}: start it, or correct serve.url and serve.name.")
+        told = models(url)[parameters.name]
+        longest = told.get("max_model_len") or parameters.longest_request
+        if longest < parameters.longest_request:
+            raise BadInput(
+                f"the server at {url} takes {longest} tokens and a question with its answer may have "
+                f"{parameters.longest_request}: start it with a larger --max-model-len, or lower serve.pixels.max_pixels."
+            )
+        # all that such a server says of its model: another one under the same name is known if its path differs
+        endpoint = Endpoint(url, parameters.name, identity=f"{url} {parameters.name} {told.get('root') or ''}")
         endpoint.start_seconds = time.monotonic() - started
         endpoint.ready.set()
         yield endpoint
         return
     check_model(model)
+    if parameters.engine == "vllm" and parameters.device == "cuda":
+        check_memory(parameters, model)
     stamps = file_stamps(model)
-    identity = str(manifest.summary(model)["sha256"])
+    known = identity(model)
 
     def command(port: int) -> engines.Command:
         if file_stamps(model) != stamps:  # a server started again must not answer with another model
             raise BadInput(f"{model} was changed while it was served: run again, with the new model from the start.")
         return engines.command(parameters, model, port)
 
-    with owned(command, parameters, identity, log) as endpoint:
+    with owned(command, parameters, known, log) as endpoint:
         yield endpoint
 
 
 def file_stamps(model: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a model's files."""
     return sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in model.iterdir())
-
-
-def check_model(model: Path) -> None:
-    """BadInput unless the folder has what every engine needs; found here in no time, in an engine after half a minute."""
-    if not model.is_dir():
-        raise BadInput(f"{model} is not a folder: merge or export the model first.")
-    for pattern, what in {
-        "config.json": "configuration",
-        "*.safetensors": "weights",
-        "tokenizer*.json": "tokenizer",
-        "preprocessor_config.json": "image processor",
-    }.items():
-        if not any(model.glob(pattern)):
-            raise BadInput(f"{model} has no {what} ({pattern}): merge or export the model again.")
 
 
 @contextlib.contextmanager
@@ -258,17 +256,22 @@ def healthy(url: str) -> bool:
         return False
 
 
+def models(url: str, seconds: float = 60.0) -> dict[str, dict[str, Any]]:
+    """What /v1/models says of each model, by name. httpx's errors, or ValueError, KeyError, TypeError for another form."""
+    listed = httpx.get(f"{url}/v1/models", timeout=seconds, trust_env=False)
+    return {entry["id"]: entry for entry in listed.json()["data"]} if listed.status_code == 200 else {}
+
+
 def probe(url: str, parameters: Serve, seconds: float = 60.0) -> str:
     """Ask for the model's name and put one real question; returns what is wrong, as the end of a sentence, or nothing."""
     pair = pairs.samples(seed=0, count=1)[0]
     question = Question.build(parameters, pair.frames, sentence=pair.before.sentence)
     try:
-        with httpx.Client(base_url=url, timeout=seconds, trust_env=False) as client:
-            listed = client.get("/v1/models")
-            names = [m["id"] for m in listed.json()["data"]] if listed.status_code == 200 else []
-            if parameters.name not in names:
-                return f"serves {', '.join(names) or 'nothing'} and not {parameters.name}"
-            reply = client.post("/v1/chat/completions", json=body(question, parameters))
+        names = models(url, seconds)
+        if parameters.name not in names:
+            return f"serves {', '.join(names) or 'nothing'} and not {parameters.name}"
+        request = body(question, parameters)
+        reply = httpx.post(f"{url}/v1/chat/completions", json=request, timeout=seconds, trust_env=False)
     except httpx.HTTPError as error:
         return f"did not answer ({type(error).__name__}: {error})"
     except (ValueError, KeyError, TypeError) as error:
