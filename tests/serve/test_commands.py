@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from conftest import settings, stub
 
-from workflow_scripts import images, manifest
+from workflow_scripts import images, in_env, manifest
 
 
 def run(verb: str, *flags: object) -> subprocess.CompletedProcess[str]:
@@ -35,6 +36,10 @@ def test_ask_prints_description_decision_think_and_answer(tmp_path: Path) -> Non
         lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
         assert lines["description"] == "the red car" and lines["answer"] == "the red car again"
         assert lines["decision"] == "yes" and lines["think"].startswith("seen ")
+        bare = {k: v for k, v in os.environ.items() if k != "TRACKGRAPH_ENV"}  # as a user types it, in no environment
+        command = [f"{in_env.ROOT}/.venv/bin/python", "-m", "workflow_scripts.serve.ask", "--url", endpoint.url]
+        typed = subprocess.run([*command, *map(str, flags)], env=bare, text=True, capture_output=True, check=False)
+        assert (typed.stdout, typed.returncode) == (done.stdout, 0), typed.stderr
         truncated = tmp_path / "cut.png"
         truncated.write_bytes(first.read_bytes()[:60])
         refused = run("ask", "--url", endpoint.url, *flags[:3], truncated, *flags[4:])

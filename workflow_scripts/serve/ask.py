@@ -1,6 +1,8 @@
 """Ask a model one question: two images and a sentence in; description, decision, think and answer out.
 
-python -m workflow_scripts.serve.ask --model DIR --image1 first.jpg --image2 later.jpg --text "the red car"
+    python -m workflow_scripts.serve.ask --image1 first.jpg --image2 later.jpg --text "the red car"
+
+asks the study's own model; --model names another folder, --url a server that runs already.
 """
 
 from __future__ import annotations
@@ -9,36 +11,38 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from workflow_scripts import console, images, params
+from workflow_scripts import console, in_env
 from workflow_scripts.console import BadInput
-from workflow_scripts.params.serve import Serve
-from workflow_scripts.serve.client import Client
-from workflow_scripts.serve.server import serving
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Ask a model whether a sentence still fits, and which one does.")
-    parser.add_argument("--model", type=Path, help="model folder to serve (not with --url)")
-    parser.add_argument("--url", default="", help="address of a server that runs already, instead of --model")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--model", type=Path, help="model folder to serve (default: the one that the study merged)")
+    asked.add_argument("--url", default="", help="address of a server that runs already")
     parser.add_argument("--image1", type=Path, required=True, help="frame that the sentence describes")
     parser.add_argument("--image2", type=Path, required=True, help="later frame")
     parser.add_argument("--text", required=True, help="the sentence")
     parser.add_argument("--server-log", type=Path, help="what the server writes (default: a temporary file)")
     parser.add_argument("--parameters", help="JSON of the section `serve` (default: params.yaml)")
     a = parser.parse_args()
+    in_env.enter("serve")
+    from workflow_scripts import images, params
+    from workflow_scripts.params.serve import Serve
+    from workflow_scripts.serve.client import Client
+    from workflow_scripts.serve.server import serving
+
     parameters = params.section(a.parameters, "serve", Serve)
-    if bool(a.model) == bool(a.url):
-        raise BadInput("say what to ask: --model with a folder, or --url with a server's address.")
-    if a.url:
-        parameters = parameters.model_copy(update={"engine": "url", "url": a.url})
     # one question, and its answer is shown whatever it is
     life = parameters.life.model_copy(update={"probe": "answers"})
     questions = parameters.questions.model_copy(update={"fall_back_limit": 1.0})
-    parameters = parameters.model_copy(update={"life": life, "questions": questions})
+    engine = {"engine": "url", "url": a.url} if a.url else {}
+    parameters = parameters.model_copy(update={"life": life, "questions": questions, **engine})
+    model = a.model or (Path() if a.url else Path("results", params.load().study, "grpo", "model"))
     first, second = images.read_rgb(a.image1), images.read_rgb(a.image2)
     log = a.server_log or Path(tempfile.gettempdir(), "trackgraph-ask.log")
-    with serving(parameters, a.model or Path(), log) as endpoint, Client(endpoint, parameters) as client:
+    with serving(parameters, model, log) as endpoint, Client(endpoint, parameters) as client:
         answer = client.ask([(first, second, a.text)])[0]
     print(f"description: {a.text}")
     if not answer.well_formed:
