@@ -46,6 +46,16 @@ def test_ask_prints_description_decision_think_and_answer(tmp_path: Path) -> Non
     assert refused.returncode == 1 and f"error: {truncated} cannot be read" in refused.stderr
 
 
+def test_an_answer_without_form_is_shown_and_refused(tmp_path: Path) -> None:
+    first, second = pictures(tmp_path)
+    parameters = settings(questions={"malformed_retries": 0})
+    with stub(parameters, tmp_path / "log", "--malformed", "all") as endpoint:
+        flags = ("--image1", first, "--image2", second, "--text", "the red car", "--parameters", parameters.model_dump_json())
+        done = run("ask", "--url", endpoint.url, *flags)
+    assert done.stdout == "description: the red car\ndecision: (none)\nthink: (none)\nanswer: (none)\n"
+    assert done.returncode == 1 and "'The target did not move.'" in done.stderr
+
+
 def test_check_writes_the_pair_with_its_answer_and_a_manifest_without_clocks(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()

@@ -8,11 +8,18 @@ asks the study's own model; --model names another folder, --url a server that ru
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 
 from workflow_scripts import console, in_env
 from workflow_scripts.console import BadInput
+
+
+def inside(text: str, tag: str) -> str:
+    """What stands between the first <tag> and its </tag>, of an answer in whatever form."""
+    found = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return found.group(1).strip() if found else "(none)"
 
 
 def main() -> None:
@@ -45,9 +52,13 @@ def main() -> None:
     with serving(parameters, model, log) as endpoint, Client(endpoint, parameters) as client:
         answer = client.ask([(first, second, a.text)])[0]
     print(f"description: {a.text}")
+    for name, tag in (("decision", "d"), ("think", "think"), ("answer", "answer")):
+        print(f"{name}: {inside(answer.text, tag)}", flush=True)
     if not answer.well_formed:
-        raise BadInput(f"the answer has not the form that prompt {parameters.prompt} asks for: {answer.text!r}; see {log}.")
-    print(f"decision: {answer.decision}\nthink: {answer.think}\nanswer: {answer.sentence}")
+        raise BadInput(
+            f"the answer has not the form that prompt {parameters.prompt} asks for, and a tracker would not use it: "
+            f"{answer.text!r}; ask a model that was taught such pictures and sentences."
+        )
 
 
 if __name__ == "__main__":
