@@ -26,6 +26,9 @@ parser.add_argument("--die-after", type=int, default=0, help="die at this questi
 parser.add_argument("--unhealthy", action="store_true")
 parser.add_argument("--no-chat", action="store_true", help="404 to every question, as a pooling server does")
 parser.add_argument("--errors", type=int, default=0, help="500 to this many first tries of questions after the probe")
+parser.add_argument(
+    "--aborts", type=int, default=0, help="break off this many first tries of questions after the probe, with 200"
+)
 parser.add_argument("--refuse", action="store_true", help="400 to every question after the probe")
 parser.add_argument("--malformed", default="", help="answer `greedy` or `all` questions after the probe without form")
 parser.add_argument("--cut", action="store_true", help="answers after the probe end for length")
@@ -43,7 +46,7 @@ if options.die_at_start:
     sys.exit(3)
 
 lock = threading.Lock()
-state = {"questions": 0, "errors": 0, "flying": 0}
+state = {"questions": 0, "errors": 0, "aborts": 0, "flying": 0}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,6 +103,11 @@ class Handler(BaseHTTPRequestHandler):
         if after_probe and (options.malformed == "all" or (options.malformed == "greedy" and body["temperature"] == 0)):
             text = "The target did not move."
         finish = "length" if options.cut and after_probe else "stop"
+        with lock:
+            broken = after_probe and state["aborts"] < options.aborts
+            state["aborts"] += broken
+        if broken:
+            text, finish = text[:20], "abort"
         choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
         return self.reply(200, {"choices": [choice], "usage": {"completion_tokens": 33}})
 

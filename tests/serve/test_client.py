@@ -71,6 +71,15 @@ def test_server_errors_are_sent_again_and_counted_apart_from_content(tmp_path: P
     assert (client.retries, client.transport_retries, client.fall_backs) == (5, 5, 0)
 
 
+def test_an_answer_that_the_server_broke_off_is_not_taken_for_one(tmp_path: Path) -> None:
+    """A server that ends answers what is in flight with status 200 and half a text."""
+    parameters, trace = settings(), tmp_path / "trace.jsonl"
+    with stub(parameters, tmp_path / "log", "--aborts", "3") as endpoint, Client(endpoint, parameters, trace) as client:
+        assert all(a.well_formed for a in client.ask(questions(6)))
+    assert (client.retries, client.transport_retries, client.fall_backs) == (3, 3, 0)
+    assert all(line["text"].endswith("</answer>") for line in recorded(trace))
+
+
 def test_a_server_that_keeps_failing_fails_the_job_with_its_last_words(tmp_path: Path) -> None:
     parameters = settings(questions={"transport_retries": 2})
     with (

@@ -90,11 +90,17 @@ def body(question: Question, parameters: Serve, attempt: int = 0) -> dict[str, A
 
 
 def first_choice(response: httpx.Response) -> Reply:
-    """The first choice of a chat completion. ValueError if the response is not one."""
+    """The first choice of a chat completion. ValueError if the response is not one, or the server broke it off.
+
+    vLLM, told to end, answers what is in flight with status 200, half a text and the reason "abort".
+    """
     try:
         value = response.json()
         choice = value["choices"][0]
         tokens = int(value.get("usage", {}).get("completion_tokens", 0))
-        return Reply(choice["message"]["content"] or "", choice["finish_reason"] == "stop", tokens)
+        text, reason = choice["message"]["content"] or "", choice["finish_reason"]
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"not a chat completion: {response.text[:200]}") from error
+    if reason not in ("stop", "length"):
+        raise ValueError(f"broken off ({reason}): {text[:200]!r}")
+    return Reply(text, reason == "stop", tokens)

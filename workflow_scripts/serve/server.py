@@ -278,7 +278,10 @@ def probe(url: str, parameters: Serve, seconds: float = 60.0) -> str:
         return f"lists its models in no known form ({error!r})"
     if reply.status_code != 200:
         return f"refused a question with two images ({reply.status_code}: {reply.text[:300]})"
-    text = first_choice(reply).text
+    try:
+        text = first_choice(reply).text
+    except ValueError as error:
+        return f"did not answer ({error})"
     if parameters.life.probe == "parses" and not answers.parse(text).well_formed:
         return f"answered a rendered pair with {text[:200]!r}, which has not the form that serve.prompt asks for"
     return "" if text else "gave an empty answer to a question with two images"
