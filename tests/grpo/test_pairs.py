@@ -216,7 +216,7 @@ def test_balanced_pairs_are_of_all_kinds_alike(tmp_path):
     chosen = sequences.read_index(index, split="train")
 
     def share(**changes) -> tuple[float, float]:
-        made = [row.truth.boxes for row in sampling_of_frames.rows(chosen, 60, sampling(**changes), "train")]
+        made = [row.truth.boxes for row in sampling_of_frames.sampled(chosen, 60, sampling(**changes), "train")]
         long = np.mean([box[0, 2] / box[0, 3] > 4 for box in made])
         return long, float(np.mean([box[1, 0] - box[0, 0] > 3 for box in made]))
 

@@ -29,7 +29,7 @@ SCORED = {
 
 
 def trl_arguments(settings: Trl) -> dict[str, Any]:
-    """GRPOConfig's fields for the mini study (constant rate after a warm-up, no KL, group-scaled advantages)."""
+    """GRPOConfig's fields for the mini study (no KL, group-scaled advantages)."""
     return {
         "per_device_train_batch_size": settings.prompts_per_step * settings.generations,
         "num_generations": settings.generations,
@@ -38,7 +38,7 @@ def trl_arguments(settings: Trl) -> dict[str, Any]:
         "max_prompt_length": None,  # a cut prompt would lose picture tokens
         "max_steps": settings.steps,
         "learning_rate": settings.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup",
+        "lr_scheduler_type": "cosine",  # a constant rate leaves the last steps' noise in the model
         "warmup_steps": settings.warmup_steps,
         "beta": settings.beta,
         "temperature": settings.temperature,

@@ -20,11 +20,13 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
-from workflow_scripts import console, files, images, manifest, pairs, params, prompts
+import numpy as np
+
+from workflow_scripts import console, files, images, manifest, pairs, params, prompts, sequences
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import sampling, tracker_client
+from workflow_scripts.grpo import tracker_client
 from workflow_scripts.grpo.rewards import Question, Tracker, Truth
-from workflow_scripts.grpo.sampling import Row
+from workflow_scripts.grpo.sampling import Row, sampled
 from workflow_scripts.params.grpo import Pairs
 
 MEASURED = 256  # pairs in one request to the tracker
@@ -38,6 +40,49 @@ def rendered(parameters: Pairs, validation: bool) -> Iterator[Row]:
         attributes = {"before": asdict(pair.before), "after": asdict(pair.after)}
         truth = Truth(pair.before.sentence, pair.boxes, ("", ""), attributes)
         yield Row(pair.frames, names, truth, {"sentence": truth.description})  # type: ignore[arg-type]
+
+
+def from_indices(indices: Mapping[str, Path], parameters: Pairs) -> tuple[Iterator[Row], Iterator[Row]]:
+    """Training and validation rows out of the benchmarks' indices; one sequence in twenty validates."""
+    for benchmark in {*parameters.benchmarks, *parameters.guarded}:
+        if benchmark not in indices:
+            raise BadInput(f"no index of {benchmark} was given: add --index {benchmark}=results/.../{benchmark}.npz.")
+    described = [s for b in parameters.benchmarks for s in sequences.read_index(indices[b], split="train")]
+    if parameters.source == "sequences":
+        described = [s for s in described if s.sentence]
+    chosen = [s for s in described if s.name not in set(parameters.without)]
+    if len(chosen) < 2:
+        raise BadInput(
+            f"the training splits of {', '.join(parameters.benchmarks) or 'no benchmark'} hold {len(chosen)} described "
+            "sequences, two are needed: name benchmarks with a training split and sentences."
+        )
+    check_leak(chosen, {b: sequences.read_index(indices[b], split="test") for b in parameters.guarded})
+    order = np.random.default_rng(parameters.seed).permutation(len(chosen))
+    held = {int(i) for i in order[: max(1, len(chosen) // 20)]}
+    training = [s for i, s in enumerate(chosen) if i not in held]
+    validating = [s for i, s in enumerate(chosen) if i in held]
+    return (
+        sampled(training, parameters.train, parameters, "train"),
+        sampled(validating, parameters.validation, parameters, "val"),
+    )
+
+
+def check_leak(chosen: list[sequences.Sequence], guarded: Mapping[str, list[sequences.Sequence]]) -> None:
+    """BadInput if a chosen sequence is in a guarded test split, by name or by the bytes of its first frame."""
+    names = {s.name.casefold(): benchmark for benchmark, tests in guarded.items() for s in tests}
+    for s in chosen:
+        if s.name.casefold() in names:
+            raise BadInput(
+                f"sequence {s.name} is in the test split of {names[s.name.casefold()]}: "
+                "take it out (grpo.pairs.without), or its benchmark (grpo.pairs.benchmarks)."
+            )
+    prints = {files.sha256(s.frames[0]): f"{b}/{s.name}" for b, tests in guarded.items() for s in tests}
+    for s in chosen:
+        twin = prints.get(files.sha256(s.frames[0]))
+        if twin:
+            raise BadInput(
+                f"sequence {s.name} begins with the same frame as the test sequence {twin}: take it out (grpo.pairs.without)."
+            )
 
 
 def measured(rows: Iterator[Row], tracker: Tracker) -> Iterator[Row]:
@@ -88,7 +133,7 @@ def build(output: Path, indices: Mapping[str, Path], parameters: Pairs, tracker:
     if parameters.source == "rendered":
         training, validating = rendered(parameters, False), rendered(parameters, True)
     else:
-        training, validating = sampling.from_indices(indices, parameters)
+        training, validating = from_indices(indices, parameters)
     if tracker is not None:
         if parameters.source != "sequences":
             raise BadInput(f"a tracker cannot be asked about {parameters.source} pairs: set grpo.pairs.source to sequences.")

@@ -1,4 +1,4 @@
-"""Pairs of frames out of training splits: which sequences may be used, which two frames, and as many of each kind if asked.
+"""Pairs of frames of sequences: which two frames, as many of each kind if asked, and what is shown and asked of them.
 
 What ReasoningTrack learns from are whole frames with the sentence; what R1-Track learns from are crops with boxes in their
 pixels. A published crop follows from the target's area alone, so that long targets leave it and their labels lie outside
@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts import boxes, cropping, files, images, sequences
+from workflow_scripts import boxes, cropping, images, sequences
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo.rewards import Truth
 from workflow_scripts.params.grpo import Crops, Pairs
@@ -49,52 +48,6 @@ class Row:
     names: tuple[str, str]
     truth: Truth
     asked: Mapping[str, str]
-
-
-# ---------------------------------------------------------------- sequences
-
-
-def from_indices(indices: Mapping[str, Path], parameters: Pairs) -> tuple[Iterator[Row], Iterator[Row]]:
-    """Training and validation rows out of the benchmarks' indices; one sequence in twenty validates."""
-    for benchmark in {*parameters.benchmarks, *parameters.guarded}:
-        if benchmark not in indices:
-            raise BadInput(f"no index of {benchmark} was given: add --index {benchmark}=results/.../{benchmark}.npz.")
-    described = [s for b in parameters.benchmarks for s in sequences.read_index(indices[b], split="train")]
-    if parameters.source == "sequences":
-        described = [s for s in described if s.sentence]
-    chosen = [s for s in described if s.name not in set(parameters.without)]
-    if len(chosen) < 2:
-        raise BadInput(
-            f"the training splits of {', '.join(parameters.benchmarks) or 'no benchmark'} hold {len(chosen)} described "
-            "sequences, two are needed: name benchmarks with a training split and sentences."
-        )
-    check_leak(chosen, {b: sequences.read_index(indices[b], split="test") for b in parameters.guarded})
-    order = np.random.default_rng(parameters.seed).permutation(len(chosen))
-    held = {int(i) for i in order[: max(1, len(chosen) // 20)]}
-    training = [s for i, s in enumerate(chosen) if i not in held]
-    validating = [s for i, s in enumerate(chosen) if i in held]
-    return (
-        rows(training, parameters.train, parameters, "train"),
-        rows(validating, parameters.validation, parameters, "val"),
-    )
-
-
-def check_leak(chosen: list[sequences.Sequence], guarded: Mapping[str, list[sequences.Sequence]]) -> None:
-    """BadInput if a chosen sequence is in a guarded test split, by name or by the bytes of its first frame."""
-    names = {s.name.casefold(): benchmark for benchmark, tests in guarded.items() for s in tests}
-    for s in chosen:
-        if s.name.casefold() in names:
-            raise BadInput(
-                f"sequence {s.name} is in the test split of {names[s.name.casefold()]}: "
-                "take it out (grpo.pairs.without), or its benchmark (grpo.pairs.benchmarks)."
-            )
-    prints = {files.sha256(s.frames[0]): f"{b}/{s.name}" for b, tests in guarded.items() for s in tests}
-    for s in chosen:
-        twin = prints.get(files.sha256(s.frames[0]))
-        if twin:
-            raise BadInput(
-                f"sequence {s.name} begins with the same frame as the test sequence {twin}: take it out (grpo.pairs.without)."
-            )
 
 
 # ---------------------------------------------------------------- two frames
@@ -160,7 +113,7 @@ def balanced(candidates: list[Candidate], count: int, told: Sequence[str]) -> li
 # ---------------------------------------------------------------- rows
 
 
-def rows(chosen: list[sequences.Sequence], count: int, parameters: Pairs, name: str) -> Iterator[Row]:
+def sampled(chosen: list[sequences.Sequence], count: int, parameters: Pairs, name: str) -> Iterator[Row]:
     """`count` rows of the sequences `chosen`, seeded; frames are read where they lie."""
     generator = np.random.default_rng([parameters.seed, name == "val"])
     told = parameters.balance

@@ -75,7 +75,7 @@ class Trl(Section):
     prompts_per_step: int = Field(8, ge=1, description="prompts in a step")
     generations: int = Field(8, ge=2, description="answers sampled to one prompt: the group")
     temperature: float = Field(0.7, gt=0, description="of sampling; at 1 a tiny model breaks the format by chance")
-    learning_rate: float = Field(2e-4, gt=0, description="constant after the warm-up")
+    learning_rate: float = Field(2e-4, gt=0, description="after the warm-up; falls to zero along a cosine")
     warmup_steps: int = Field(5, ge=0, description="steps of linear warm-up")
     beta: float = Field(0.0, ge=0, description="weight of the KL term; 0 needs no reference model")
     max_completion_length: int = Field(48, ge=8, description="most tokens of an answer")

@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--input", type=Path, action="append", default=[], help="manifest it was made from, recorded")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
     flags = parser.parse_args()
-    from transformers import AutoProcessor
+    from transformers import AutoProcessor, logging
 
     recipe = params.section(flags.parameters, f"sft.runs.{flags.labels}.recipe", Recipe)
     pixels = params.section(flags.pixels, "sft.pixels", Pixels)
@@ -165,6 +165,7 @@ def main() -> None:
     config = render(recipe, pixels, names, flags.model, flags.dataset, flags.train_output)
     validate(config)
     check_registered(config)
+    logging.set_verbosity_error()  # LLaMA-Factory has made it tell everything
     processor = AutoProcessor.from_pretrained(flags.model, local_files_only=True)
     check_template(config["template"], processor)
     check_lengths(config, processor.tokenizer)
