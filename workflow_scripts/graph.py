@@ -37,6 +37,7 @@ PLUMBING = {
     "graph",
     "in_env",
     "manifest",
+    "node",
     "params",
     "provenance",
     "recall",

@@ -13,12 +13,10 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from workflow_scripts import gpus, runs
@@ -124,20 +122,19 @@ def step(command: list[str]) -> None:
     subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def given_back(node: argparse.Namespace, command: list[str], environment: str) -> bool:
+def given_back(arguments: argparse.Namespace, command: list[str], environment: str) -> bool:
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
-    from workflow_scripts import graph, provenance, recall
+    from workflow_scripts import graph, node, recall
 
     # behind a launcher of several processes it is not the first -m
     module = next((word.removeprefix(f"{PACKAGE}.") for word in command if word.startswith(f"{PACKAGE}.")), "")
     code = graph.fingerprint(tuple(graph.sources([module]))) if module else ""
-    reads = recall.hashes(node.reads)
+    reads = recall.hashes(arguments.reads)
     key = recall.key(command, environment, code, reads)
-    if recall.recall(key, node.makes):
+    if recall.recall(key, arguments.makes):
         return True
-    lock = hashlib.sha256(read_lock(node.name).encode()).hexdigest()
-    told = {"key": key, "makes": node.makes, "reads": reads, "command": command, "code": code, "lock": lock}
-    os.environ[recall.NODE] = json.dumps(told | {"commit": provenance.commit(), "began": time.time()})
+    lock = hashlib.sha256(read_lock(arguments.name).encode()).hexdigest()
+    node.tell(key=key, makes=arguments.makes, reads=reads, command=command, code=code, lock=lock)
     return False
 
 
