@@ -61,14 +61,14 @@ def lock(name):
 
 
 def env(name):
-    """Start of a command in the stage's environment; told what the node reads and makes, for workflow_scripts.recall."""
+    """Start of a command in the stage's environment, told what the node reads and makes; its code and the command follow."""
 
     def start(wildcards, input, output, resources):
         gpu = resources.get("gpu", 0)
         reads = shlex.join(dict.fromkeys(input))
         return (
             f"python -m workflow_scripts.in_env {lock(name)} {f'--gpus {gpu} ' if gpu else ''}"
-            f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''} -- python -m"
+            f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''}"
         )
 
     return start

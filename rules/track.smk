@@ -215,7 +215,8 @@ rule train_tracker:
         ],
         parameters=lambda wildcards: parameters(f"track.train.{wildcards.network}"),
     shell:
-        "{params.run} {params.launcher} workflow_scripts.track.train {params.sources:q} --split train "
+        "{params.run} --code {params.code} -- "
+        "python -m {params.launcher} workflow_scripts.track.train {params.sources:q} --split train "
         "--parameters {params.parameters:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -248,7 +249,8 @@ rule fetch_checkpoint:
         run=env("data"),
         parameters=parameters("data.fetch"),
     shell:
-        "{params.run} workflow_scripts.data.fetch --source {wildcards.source:q} --output {output.folder:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.fetch --source {wildcards.source:q} --output {output.folder:q} "
         "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -300,7 +302,8 @@ rule convert_checkpoint:
             else []
         ),
     shell:
-        "{params.run} workflow_scripts.track.convert --checkpoint {params.folder:q} --variant {wildcards.network} {params.words:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.convert --checkpoint {params.folder:q} --variant {wildcards.network} {params.words:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -333,7 +336,8 @@ rule run_tracker:
         flags=flags,
         parameters=parameters("track.run"),
     shell:
-        "{params.run} workflow_scripts.track.run --tracker {wildcards.tracker} --index {input.index:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.run --tracker {wildcards.tracker} --index {input.index:q} "
         "--benchmark {wildcards.benchmark} --split {params.split} --shard {wildcards.shard} --shards {params.shards} "
         "{params.flags:q} --server-log {log.server:q} --parameters {params.parameters:q} "
         "--output {output.shard:q} --manifest {output.manifest:q} > {log.run:q} 2>&1"
@@ -368,7 +372,8 @@ rule collect_results:
             path.removesuffix(".json") for path in input.shards
         ],
     shell:
-        "{params.run} workflow_scripts.track.collect --index {input.index:q} --split {params.split} --shard {params.shards:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.collect --index {input.index:q} --split {params.split} --shard {params.shards:q} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -397,7 +402,8 @@ rule probe_language:
         device=device(),
         parameters=parameters("track.language"),
     shell:
-        "{params.run} workflow_scripts.track.language --index {input.index:q} --split {params.split} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.language --index {input.index:q} --split {params.split} "
         "--weights results/{wildcards.study}/track/weights/dutrack --batch {params.batch} --device {params.device} "
         "--parameters {params.parameters:q} --output {output.metrics:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -427,6 +433,7 @@ rule import_published:
         archive=lambda wildcards, input: input.archive.removesuffix(".json"),
         name=lambda wildcards: PARAMS.track.published[wildcards.tracker],
     shell:
-        "{params.run} workflow_scripts.track.published --archive {params.archive:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.published --archive {params.archive:q} "
         "--tracker {params.name:q} --index {input.index:q} --split {params.split} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"
