@@ -226,7 +226,7 @@ rule index_benchmark:
     shell:
         "{params.run} --code {params.code} -- "
         "python -m workflow_scripts.data.index --benchmark {wildcards.benchmark} --root {input.dataset:q} --lists {params.lists:q} "
-        "--output {output.index:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "--input {input.manifest:q} --output {output.index:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule check_benchmark:
