@@ -49,10 +49,11 @@ def only(module, *parts):
         "/crops.py",
         "/texts.py",
     ]
+    started = ["serve.transformers_server"] if "/serve/" in parts else []
     return fingerprint(
         [
             f
-            for f in graph.sources([module])
+            for f in graph.sources([module, *started])
             if not any(o in f for o in optional) or any(part in f for part in parts)
         ]
     )

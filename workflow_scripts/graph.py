@@ -72,7 +72,7 @@ def _closure(module: str) -> frozenset[str]:
         path = _file(name)
         if path is None or name.split(".")[1] in PLUMBING:
             continue
-        if not (path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip()):
+        if not _module(path)["empty"]:
             result.add(path.relative_to(ROOT).as_posix())
         waiting += _imports(path, name)
     if _file(module) is None:
@@ -93,7 +93,8 @@ def _meaning(path: Path) -> str:
 
 @cache
 def _module(path: Path) -> dict[str, Any]:
-    """``{"meaning", "imports"}`` of a module: a hash of what it does, and the dotted names of the package that it imports.
+    """``{"meaning", "imports", "empty"}`` of a module: a hash of what it does, dotted names of the package that it imports,
+    whether there is nothing in it.
 
     Parsing all of them takes a second of every plan, so what was found is remembered in the user's cache under the module's
     text, Python's version and the text of this file.
@@ -116,6 +117,7 @@ def _reader() -> bytes:
 
 def _parse(content: bytes, path: Path) -> dict[str, Any]:
     tree = ast.parse(content, filename=str(path))
+    empty = not tree.body
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     names = set()
     for node in ast.walk(tree):
@@ -126,7 +128,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
     inside = sorted(n for n in names if n.startswith(f"{PACKAGE}."))
-    return {"meaning": hashlib.sha256(ast.dump(tree).encode()).hexdigest(), "imports": inside}
+    return {"meaning": hashlib.sha256(ast.dump(tree).encode()).hexdigest(), "imports": inside, "empty": empty}
 
 
 def _file(module: str) -> Path | None:
