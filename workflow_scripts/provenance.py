@@ -69,26 +69,39 @@ def problems(path: str | Path) -> Iterator[str]:
 
 
 def show(path: str | Path) -> None:
-    """Print the chain as a tree: what was made, by which command, commit, environment, device, when, and of what."""
+    """Print the chain as a tree: what was made, its size and hash, by which command, commit, environment and device, when,
+    and of what; of a source, the hash of what was read."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.tree import Tree
 
     branches: list[Tree] = []
+    digests: dict[str, str] = {}
     for depth, name, found in chain(path):
-        label = f"[bold]{name}[/]"
         if found:
-            verb = next((part for part in found["command"] if part.startswith("workflow_scripts.")), found["command"][0])
-            label += f"\n{verb}, commit {found['commit']}, environment {found['environment']}, code {found['code']}"
-            label += f"\n{found['began']}, {found['seconds']:.0f} s on {found['device']}"
-            label += f", job {found['job']}" if found["job"] else ""
-            value = files.read_json(found["manifest"]) if Path(found["manifest"]).exists() else {}
-            if value.get("parameters"):
-                label += f"\nparameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}"
-        else:
-            label += "  (made by no node)"
+            digests |= found["reads"]
+        lines = _told(found) if found else ["made by no node", f"SHA-256 {digests.get(name) or 'not read'}"]
+        label = escape("\n".join(lines))
         del branches[depth:]
-        branches.append(branches[-1].add(label) if branches else Tree(label))
+        branch = f"[bold]{escape(name)}[/]\n{label}"
+        branches.append(branches[-1].add(branch) if branches else Tree(branch))
     Console(highlight=False).print(branches[0])
+
+
+def _told(record: dict[str, Any]) -> list[str]:
+    """What a record and its manifest say of a node, in lines."""
+    verb = next((part for part in record["command"] if part.startswith("workflow_scripts.")), record["command"][0])
+    lines = [
+        f"{verb}, commit {record['commit']}, code {record['code']}",
+        f"environment {record['environment']}, lock {record['lock'][:12]}",
+        f"{record['began']}, {record['seconds']:.0f} s on {record['device']}" + f", job {record['job']}" * bool(record["job"]),
+    ]
+    value = files.read_json(record["manifest"]) if Path(record["manifest"]).exists() else {}
+    for output, made in value.get("outputs", {}).items():
+        lines.append(f"made {output}: {made['files']} files, {made['bytes']} bytes, SHA-256 {made['sha256']}")
+    if value.get("parameters"):
+        lines.append(f"parameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}")
+    return lines
 
 
 def archive(study: str) -> Path:
