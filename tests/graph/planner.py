@@ -4,7 +4,7 @@
         planner.jobs(["all"])        # every job that the targets stand on, and why it would run
 
 A fork starts from Snakemake freshly imported and knows nothing of the plans before it, so that an answer is what
-`snakemake --dry-run` says in the folder at that moment (a test compares the two), in a quarter of the time.
+`snakemake --dry-run` says in the folder at that moment (a test compares the two), without its start.
 """
 
 from __future__ import annotations
@@ -36,12 +36,6 @@ class Job:
     ancient: tuple[str, ...]
     code: tuple[str, ...]
     because: str
-
-    @property
-    def manifest(self) -> str:
-        """The output that says what the job made."""
-        named = [o for o in self.outputs if o.endswith(("manifest.json", "pair.json", "evaluation.json", "checkpoints.json"))]
-        return (named or [o for o in self.outputs if o.endswith(".json")])[0]
 
 
 class Planner:
