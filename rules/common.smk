@@ -10,7 +10,7 @@ from pathlib import Path
 # rules call plain `python`: the one that runs Snakemake, here and in every job of a cluster
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 sys.path.insert(0, str(Path(workflow.basedir)))
-from workflow_scripts import files, graph, params, recall, runs
+from workflow_scripts import files, graph, node, params, recall, runs
 from workflow_scripts.console import BadInput
 
 # no shell stands between Snakemake and a job's command, which asks the kernel to die with its parent
@@ -61,14 +61,14 @@ def lock(name):
 
 
 def env(name):
-    """Start of a command in the stage's environment; told what the node reads and makes, for workflow_scripts.recall."""
+    """Start of a command in the stage's environment, told what the node reads and makes; its code and the command follow."""
 
     def start(wildcards, input, output, resources):
         gpu = resources.get("gpu", 0)
         reads = shlex.join(dict.fromkeys(input))
         return (
             f"python -m workflow_scripts.in_env {lock(name)} {f'--gpus {gpu} ' if gpu else ''}"
-            f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''} -- python -m"
+            f"--makes {shlex.join(output)}{' --reads ' + reads if reads else ''}"
         )
 
     return start
@@ -90,7 +90,7 @@ def begin():
     due = list(workflow.dag.needrun_jobs())
     roots = ["results", f"results/{STUDY}", f"data/{STUDY}"]
     places = {Path(output).parent for job in due for output in job.output}
-    files.sweep(places | {Path(root, recall.KEPT) for root in roots})
+    files.sweep(places | {Path(root, node.KEPT) for root in roots})
     forced = [
         output
         for job in due

@@ -88,7 +88,8 @@ rule render_archive:
         parts=len(PARTS),
         parameters=parameters("data.render"),
     shell:
-        "{params.run} workflow_scripts.data.render --output {output.archive:q} --name {params.name:q} --parts {params.parts} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.render --output {output.archive:q} --name {params.name:q} --parts {params.parts} "
         "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -114,7 +115,8 @@ rule fetch_part:
         address=address,
         parameters=parameters("data.fetch"),
     shell:
-        "{params.run} workflow_scripts.data.fetch {params.address} --output {output.part:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.fetch {params.address} --output {output.part:q} "
         "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -140,7 +142,8 @@ rule verify_parts:
         pattern=f"{ARCHIVE}_part_*",
         expected=len(PARTS),
     shell:
-        "{params.run} workflow_scripts.data.verify --parts data/{wildcards.study}/parts/{params.pattern:q} --md5 {input.checksums:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.verify --parts data/{wildcards.study}/parts/{params.pattern:q} --md5 {input.checksums:q} "
         "--expect {params.expected} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -170,7 +173,8 @@ rule restore_archive:
             f"--inventory {path}" for path in input.inventory
         ],
     shell:
-        "{params.run} workflow_scripts.data.restore --parts data/{wildcards.study}/parts/{params.pattern:q} --md5 {input.checksums:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.restore --parts data/{wildcards.study}/parts/{params.pattern:q} --md5 {input.checksums:q} "
         "{params.inventory} --output {output.dataset:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -191,7 +195,8 @@ rule fetch_benchmark:
         run=env("data"),
         parameters=parameters("data.fetch"),
     shell:
-        "{params.run} workflow_scripts.data.fetch --source {wildcards.artifact:q} --output {output.dataset:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.fetch --source {wildcards.artifact:q} --output {output.dataset:q} "
         "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -219,8 +224,9 @@ rule index_benchmark:
         run=env("data"),
         lists=lists,
     shell:
-        "{params.run} workflow_scripts.data.index --benchmark {wildcards.benchmark} --root {input.dataset:q} --lists {params.lists:q} "
-        "--output {output.index:q} --manifest {output.manifest:q} > {log:q} 2>&1"
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.index --benchmark {wildcards.benchmark} --root {input.dataset:q} --lists {params.lists:q} "
+        "--input {input.manifest:q} --output {output.index:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
 rule check_benchmark:
@@ -248,7 +254,8 @@ rule check_benchmark:
         lists=lists,
         parameters=parameters("data.check"),
     shell:
-        "{params.run} workflow_scripts.data.check --benchmark {wildcards.benchmark} --root {input.dataset:q} --lists {params.lists:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.check --benchmark {wildcards.benchmark} --root {input.dataset:q} --lists {params.lists:q} "
         "--output {output.report:q} --csv {output.csv:q} --parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -271,5 +278,6 @@ rule write_splits:
         code=code("data.splits"),
         run=env("data"),
     shell:
-        "{params.run} workflow_scripts.data.splits --index {input.index:q} --output {output.splits:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.splits --index {input.index:q} --output {output.splits:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"

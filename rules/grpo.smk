@@ -51,7 +51,8 @@ rule build_pairs:
         indices=[f"--index {name}={path}" for name, path in pair_indices().items()],
         parameters=parameters("grpo.pairs"),
     shell:
-        "{params.run} workflow_scripts.grpo.pairs {params.indices} {params.tracker} --parameters {params.parameters:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.grpo.pairs {params.indices} {params.tracker} --parameters {params.parameters:q} "
         "--output {output.pairs:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -86,7 +87,8 @@ rule configure_grpo:
         tracker=[f"--tracker-weights {folder}" for folder in reward_tracker()],
         parameters=parameters("grpo"),
     shell:
-        "{params.run} workflow_scripts.grpo.configure --model {params.model:q} --pairs results/{wildcards.study}/grpo/pairs "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.grpo.configure --model {params.model:q} --pairs results/{wildcards.study}/grpo/pairs "
         "{params.tracker} --input {input.model:q} --input {input.pairs:q} --parameters {params.parameters:q} "
         "--output {output.config:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -116,7 +118,8 @@ rule train_grpo:
         run=env("grpo"),
         tracker=[f"--input {folder}.json" for folder in reward_tracker()],
     shell:
-        "{params.run} workflow_scripts.grpo.train --config {input.config:q} --input {input.model:q} --input {input.pairs:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.grpo.train --config {input.config:q} --input {input.model:q} --input {input.pairs:q} "
         "{params.tracker} --output {output.checkpoints:q} --metrics {output.metrics:q} --curve {output.curve:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -140,7 +143,8 @@ rule merge_grpo:
         run=env("grpo"),
         parameters=parameters("grpo.merge"),
     shell:
-        "{params.run} workflow_scripts.grpo.merge --checkpoints results/{wildcards.study}/grpo/checkpoints "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.grpo.merge --checkpoints results/{wildcards.study}/grpo/checkpoints "
         "--checkpoints-manifest {input.checkpoints:q} --parameters {params.parameters:q} "
         "--output {output.model:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -168,7 +172,8 @@ rule check_merge:
         device=device(),
         parameters=parameters("grpo.merge"),
     shell:
-        "{params.run} workflow_scripts.grpo.check --checkpoints results/{wildcards.study}/grpo/checkpoints "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.grpo.check --checkpoints results/{wildcards.study}/grpo/checkpoints "
         "--model results/{wildcards.study}/grpo/model --pairs results/{wildcards.study}/grpo/pairs "
         "--input {input.checkpoints:q} --input {input.model:q} --device {params.device} --parameters {params.parameters:q} "
         "--output {output.check:q} --manifest {output.manifest:q} > {log:q} 2>&1"

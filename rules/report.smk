@@ -106,7 +106,8 @@ rule plot_scores:
         timelines=PARAMS.report.figures.timelines,
         parameters=parameters("report.figures"),
     shell:
-        "{params.run} workflow_scripts.report.figures --scores results/{wildcards.study}/score/{wildcards.benchmark} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.report.figures --scores results/{wildcards.study}/score/{wildcards.benchmark} "
         "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} --index {input.index:q} "
         "--split {params.split} --parameters {params.parameters:q} "
         "--output results/{wildcards.study}/report/{wildcards.benchmark} "
@@ -153,7 +154,8 @@ rule plot_training:
         start_from=PARAMS.grpo.start_from,
         parameters=parameters("report.figures"),
     shell:
-        "{params.run} workflow_scripts.report.training --sft {params.sft:q} --grpo {input.grpo:q} --tracker {params.tracker:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.report.training --sft {params.sft:q} --grpo {input.grpo:q} --tracker {params.tracker:q} "
         "--parameters {params.parameters:q} --output results/{wildcards.study}/report/training "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -176,7 +178,8 @@ rule write_tables:
         code=code("report.tables"),
         run=env("report"),
     shell:
-        "{params.run} workflow_scripts.report.tables --table {input.table:q} --output {output.tables:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.report.tables --table {input.table:q} --output {output.tables:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -212,7 +215,8 @@ rule write_viewer:
         trackers=PARAMS.report.viewer.trackers,
         parameters=parameters("report.viewer"),
     shell:
-        "{params.run} workflow_scripts.report.viewer --scores results/{wildcards.study}/score/{wildcards.benchmark} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.report.viewer --scores results/{wildcards.study}/score/{wildcards.benchmark} "
         "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} --index {input.index:q} --split {params.split} "
         "--title {wildcards.benchmark} --parameters {params.parameters:q} --output {output.page:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"

@@ -75,7 +75,8 @@ rule score_trackers:
         published=published_flag(),
         parameters=parameters("score.run"),
     shell:
-        "{params.run} workflow_scripts.score.run --protocol {params.protocol} --index {input.index:q} --split {params.split} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.score.run --protocol {params.protocol} --index {input.index:q} --split {params.split} "
         "--results results/{wildcards.study}/track/raw/{wildcards.benchmark} --trackers {params.trackers:q} "
         "{params.published:q} --parameters {params.parameters:q} --output {output.scores:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -104,7 +105,8 @@ rule build_table:
         ),
         parameters=parameters("score"),
     shell:
-        "{params.run} workflow_scripts.score.table --benchmark {wildcards.benchmark} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.score.table --benchmark {wildcards.benchmark} "
         "--scores results/{wildcards.study}/score/{wildcards.benchmark} "
         "--raw results/{wildcards.study}/track/raw/{wildcards.benchmark} {params.published:q} {params.language:q} "
         "--parameters {params.parameters:q} --output {output.table:q} --manifest {output.manifest:q} > {log:q} 2>&1"
@@ -139,7 +141,8 @@ rule publish_table:
         protocol=PARAMS.score.protocols["tnllt"],
         thresholds=PARAMS.score.run.thresholds,
     shell:
-        "{params.run} workflow_scripts.score.table --publish {input.table:q} --output {output.table:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.score.table --publish {input.table:q} --output {output.table:q} "
         "--manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -165,6 +168,7 @@ rule pack_submission:
         split=PARAMS.track.split,
         raw=lambda wildcards, input: input.raw.removesuffix(".json"),
     shell:
-        "{params.run} workflow_scripts.score.submit --benchmark {wildcards.benchmark} --index {input.index:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.score.submit --benchmark {wildcards.benchmark} --index {input.index:q} "
         "--split {params.split} --results {params.raw:q} --output {output.zip:q} --manifest {output.manifest:q} "
         "> {log:q} 2>&1"

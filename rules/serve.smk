@@ -24,6 +24,7 @@ rule check_server:
         model="results/{study}/grpo/model",
         parameters=parameters("serve"),
     shell:
-        "{params.run} workflow_scripts.serve.check --model {params.model:q} --model-manifest {input.model:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.serve.check --model {params.model:q} --model-manifest {input.model:q} "
         "--parameters {params.parameters:q} --pair {output.pair:q} --output {output.check:q} "
         "--server-log {log.server:q} --manifest {output.manifest:q} > {log.check:q} 2>&1"

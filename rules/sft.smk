@@ -39,7 +39,8 @@ rule make_annotations:
         run=env("sft"),
         parameters=parameters("sft.annotations"),
     shell:
-        "{params.run} workflow_scripts.sft.annotations --parameters {params.parameters:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.annotations --parameters {params.parameters:q} "
         "--output {output.rows:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -64,7 +65,8 @@ rule rewrite_annotations:
         prompt=parameters("sft.prompt"),
         pixels=parameters("sft.pixels"),
     shell:
-        "{params.run} workflow_scripts.sft.rewrite --annotations data/{wildcards.study}/sft --labels {wildcards.labels} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.rewrite --annotations data/{wildcards.study}/sft --labels {wildcards.labels} "
         "--parameters {params.parameters:q} --prompt {params.prompt:q} --pixels {params.pixels:q} --input {input.rows:q} "
         "--output {output.dataset:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -86,7 +88,8 @@ rule build_base_model:
         run=env("sft"),
         parameters=parameters("sft.base"),
     shell:
-        "{params.run} workflow_scripts.sft.base_model --parameters {params.parameters:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.base_model --parameters {params.parameters:q} "
         "--output {output.model:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -111,7 +114,8 @@ rule configure_sft:
         parameters=lambda wildcards: parameters(f"sft.runs.{wildcards.labels}.recipe"),
         pixels=parameters("sft.pixels"),
     shell:
-        "{params.run} workflow_scripts.sft.configure --labels {wildcards.labels} --model data/{wildcards.study}/models/base "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.configure --labels {wildcards.labels} --model data/{wildcards.study}/models/base "
         "--dataset results/{wildcards.study}/sft/{wildcards.labels}/dataset "
         "--train-output results/{wildcards.study}/sft/{wildcards.labels}/model "
         "--parameters {params.parameters:q} --pixels {params.pixels:q} --input {input.model:q} --input {input.dataset:q} "
@@ -139,7 +143,8 @@ rule train_sft:
         code=code("sft.train"),
         run=env("sft"),
     shell:
-        "{params.run} workflow_scripts.sft.train --config {input.config:q} --input {input.model:q} --input {input.dataset:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.train --config {input.config:q} --input {input.model:q} --input {input.dataset:q} "
         "--output {output.model:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -164,7 +169,8 @@ rule export_sft:
         code=code("sft.export"),
         run=env("sft"),
     shell:
-        "{params.run} workflow_scripts.sft.export --config {input.config:q} --input {input.adapter:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.export --config {input.config:q} --input {input.adapter:q} "
         "--adapter results/{wildcards.study}/sft/{wildcards.labels}/model "
         "--output {output.model:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -192,7 +198,8 @@ rule evaluate_sft:
         parameters=parameters("sft.evaluate"),
         pixels=parameters("sft.pixels"),
     shell:
-        "{params.run} workflow_scripts.sft.evaluate --model {params.model:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.sft.evaluate --model {params.model:q} "
         "--dataset results/{wildcards.study}/sft/{wildcards.labels}/dataset "
         "--parameters {params.parameters:q} --pixels {params.pixels:q} --input {input.model:q} --input {input.dataset:q} "
         "--output {output.metrics:q} --manifest {output.manifest:q} > {log:q} 2>&1"

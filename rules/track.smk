@@ -49,10 +49,11 @@ def only(module, *parts):
         "/crops.py",
         "/texts.py",
     ]
+    started = ["serve.transformers_server"] if "/serve/" in parts else []
     return fingerprint(
         [
             f
-            for f in graph.sources([module])
+            for f in graph.sources([module, *started])
             if not any(o in f for o in optional) or any(part in f for part in parts)
         ]
     )
@@ -215,7 +216,8 @@ rule train_tracker:
         ],
         parameters=lambda wildcards: parameters(f"track.train.{wildcards.network}"),
     shell:
-        "{params.run} {params.launcher} workflow_scripts.track.train {params.sources:q} --split train "
+        "{params.run} --code {params.code} -- "
+        "python -m {params.launcher} workflow_scripts.track.train {params.sources:q} --split train "
         "--parameters {params.parameters:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -248,7 +250,8 @@ rule fetch_checkpoint:
         run=env("data"),
         parameters=parameters("data.fetch"),
     shell:
-        "{params.run} workflow_scripts.data.fetch --source {wildcards.source:q} --output {output.folder:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.data.fetch --source {wildcards.source:q} --output {output.folder:q} "
         "--parameters {params.parameters:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -300,7 +303,8 @@ rule convert_checkpoint:
             else []
         ),
     shell:
-        "{params.run} workflow_scripts.track.convert --checkpoint {params.folder:q} --variant {wildcards.network} {params.words:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.convert --checkpoint {params.folder:q} --variant {wildcards.network} {params.words:q} "
         "--output {output.weights:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -333,7 +337,8 @@ rule run_tracker:
         flags=flags,
         parameters=parameters("track.run"),
     shell:
-        "{params.run} workflow_scripts.track.run --tracker {wildcards.tracker} --index {input.index:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.run --tracker {wildcards.tracker} --index {input.index:q} "
         "--benchmark {wildcards.benchmark} --split {params.split} --shard {wildcards.shard} --shards {params.shards} "
         "{params.flags:q} --server-log {log.server:q} --parameters {params.parameters:q} "
         "--output {output.shard:q} --manifest {output.manifest:q} > {log.run:q} 2>&1"
@@ -368,7 +373,8 @@ rule collect_results:
             path.removesuffix(".json") for path in input.shards
         ],
     shell:
-        "{params.run} workflow_scripts.track.collect --index {input.index:q} --split {params.split} --shard {params.shards:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.collect --index {input.index:q} --split {params.split} --shard {params.shards:q} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
 
@@ -397,7 +403,8 @@ rule probe_language:
         device=device(),
         parameters=parameters("track.language"),
     shell:
-        "{params.run} workflow_scripts.track.language --index {input.index:q} --split {params.split} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.language --index {input.index:q} --split {params.split} "
         "--weights results/{wildcards.study}/track/weights/dutrack --batch {params.batch} --device {params.device} "
         "--parameters {params.parameters:q} --output {output.metrics:q} --manifest {output.manifest:q} > {log:q} 2>&1"
 
@@ -427,6 +434,7 @@ rule import_published:
         archive=lambda wildcards, input: input.archive.removesuffix(".json"),
         name=lambda wildcards: PARAMS.track.published[wildcards.tracker],
     shell:
-        "{params.run} workflow_scripts.track.published --archive {params.archive:q} "
+        "{params.run} --code {params.code} -- "
+        "python -m workflow_scripts.track.published --archive {params.archive:q} "
         "--tracker {params.name:q} --index {input.index:q} --split {params.split} "
         "--output {output.raw:q} --manifest {output.manifest:q} > {log:q} 2>&1"

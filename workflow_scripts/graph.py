@@ -12,10 +12,12 @@ import argparse
 import ast
 import hashlib
 import json
+import platform
 import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ PLUMBING = {
     "graph",
     "in_env",
     "manifest",
+    "node",
     "params",
     "provenance",
     "recall",
@@ -69,7 +72,7 @@ def _closure(module: str) -> frozenset[str]:
         path = _file(name)
         if path is None or name.split(".")[1] in PLUMBING:
             continue
-        if not (path.name == "__init__.py" and not path.read_text(encoding="utf-8").strip()):
+        if not _module(path)["empty"]:
             result.add(path.relative_to(ROOT).as_posix())
         waiting += _imports(path, name)
     if _file(module) is None:
@@ -80,25 +83,52 @@ def _closure(module: str) -> frozenset[str]:
 @cache
 def fingerprint(paths: tuple[str, ...]) -> str:
     """Short hash of what files, relative to the root, do: editing a comment or a docstring of a module leaves it."""
-    lines = [f"{path} {hashlib.sha256(_meaning(ROOT / path).encode()).hexdigest()}" for path in sorted(paths)]
+    lines = [f"{path} {_meaning(ROOT / path)}" for path in sorted(paths)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-@cache
 def _meaning(path: Path) -> str:
-    if path.suffix != ".py":
-        return path.read_text(encoding="utf-8")
-    tree = _tree(path)
+    return _module(path)["meaning"] if path.suffix == ".py" else files.sha256(path)
+
+
+@cache
+def _module(path: Path) -> dict[str, Any]:
+    """``{"meaning", "imports", "empty"}`` of a module: a hash of what it does, dotted names of the package that it imports,
+    whether there is nothing in it.
+
+    Parsing all of them takes a second of every plan, so what was found is remembered in the user's cache under the module's
+    text, Python's version and the text of this file.
+    """
+    content = path.read_bytes()
+    known = files.cache_folder("code") / f"{hashlib.sha256(_reader() + content).hexdigest()[:32]}.json"
+    try:
+        return json.loads(known.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = _parse(content, path)
+    with suppress(OSError):  # a cache that cannot be written to costs a second
+        files.write_json(known, found)
+    return found
+
+
+@cache
+def _reader() -> bytes:
+    return platform.python_version().encode() + Path(__file__).read_bytes()
+
+
+def _parse(content: bytes, path: Path) -> dict[str, Any]:
+    tree = ast.parse(content, filename=str(path))
+    empty = not tree.body
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    names = set()
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        elif isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    inside = sorted(n for n in names if n.startswith(f"{PACKAGE}."))
+    return {"meaning": hashlib.sha256(ast.dump(tree).encode()).hexdigest(), "imports": inside, "empty": empty}
 
 
 def _file(module: str) -> Path | None:
@@ -112,16 +142,9 @@ def _file(module: str) -> Path | None:
     return path / "__init__.py" if (path / "__init__.py").is_file() else None
 
 
-@cache
 def _imports(path: Path, module: str) -> list[str]:
     """Dotted names of the package that a file imports anywhere, with the packages on the way."""
-    names = set()
-    for node in ast.walk(_tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    inside = {n for n in names if n.startswith(f"{PACKAGE}.")}
+    inside = set(_module(path)["imports"])
     parents = {n.rsplit(".", depth)[0] for n in inside for depth in range(1, n.count("."))}
     return sorted((inside | parents) - {module, PACKAGE})
 

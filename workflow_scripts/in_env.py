@@ -13,17 +13,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from workflow_scripts import gpus, runs
 
-PACKAGE = "workflow_scripts"
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "envs"
 # The one place where PyTorch's own index is named; TRACKGRAPH_TORCH_INDEX overrides it (a mirror, a CUDA index).
@@ -124,20 +121,16 @@ def step(command: list[str]) -> None:
     subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def given_back(node: argparse.Namespace, command: list[str], environment: str) -> bool:
+def given_back(arguments: argparse.Namespace, command: list[str], environment: str) -> bool:
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
-    from workflow_scripts import graph, provenance, recall
+    from workflow_scripts import node, recall
 
-    # behind a launcher of several processes it is not the first -m
-    module = next((word.removeprefix(f"{PACKAGE}.") for word in command if word.startswith(f"{PACKAGE}.")), "")
-    code = graph.fingerprint(tuple(graph.sources([module]))) if module else ""
-    reads = recall.hashes(node.reads)
-    key = recall.key(command, environment, code, reads)
-    if recall.recall(key, node.makes):
+    reads = recall.hashes(arguments.reads)
+    key = recall.key(command, environment, arguments.code, reads)
+    if recall.recall(key, arguments.makes):
         return True
-    lock = hashlib.sha256(read_lock(node.name).encode()).hexdigest()
-    told = {"key": key, "makes": node.makes, "reads": reads, "command": command, "code": code, "lock": lock}
-    os.environ[recall.NODE] = json.dumps(told | {"commit": provenance.commit(), "began": time.time()})
+    lock = hashlib.sha256(read_lock(arguments.name).encode()).hexdigest()
+    node.tell(key=key, makes=arguments.makes, reads=reads, command=command, code=arguments.code, lock=lock)
     return False
 
 
@@ -158,6 +151,7 @@ def main() -> None:
     parser.add_argument("name", help="environment: a lock's name in envs/")
     parser.add_argument("--makes", nargs="+", default=[], help="a node's outputs, given back if they would be the same again")
     parser.add_argument("--reads", nargs="+", default=[], help="the node's inputs, whose content decides that")
+    parser.add_argument("--code", default="", help="fingerprint of all files that the node's code consists of")
     parser.add_argument("--gpus", type=int, default=0, help="GPUs of its own that the command gets (under Slurm: Slurm's)")
     parser.epilog = "After -- comes the command; without one the environment is only built, and its folder printed."
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts import files, provenance, recall
+from workflow_scripts import files, node
 from workflow_scripts.console import BadInput
 
 # Packages whose version can change what a node makes.
@@ -32,8 +32,6 @@ RECORDED = (
     "pandas",
 )
 
-SNAKEMAKES_OWN = ".snakemake_timestamp"  # put into every folder that a rule declares, after the manifest was written
-
 
 def members(path: str | Path) -> list[Path]:
     """The files below a folder, sorted, those of linked folders too (adopted data is linked); of a file, itself."""
@@ -41,7 +39,7 @@ def members(path: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     below = (Path(folder, name) for folder, _, names in os.walk(path, followlinks=True) for name in names)
-    return sorted(member for member in below if member.name != SNAKEMAKES_OWN and member.is_file())
+    return sorted(member for member in below if member.name != node.SNAKEMAKES_OWN and member.is_file())
 
 
 def summary(path: str | Path) -> dict[str, Any]:
@@ -101,8 +99,7 @@ def write(
         "facts": dict(facts or {}),
     }
     files.write_json(path, value)
-    recall.keep(path)
-    provenance.record(path)
+    node.finish(path)
     return value
 
 

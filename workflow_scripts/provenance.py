@@ -16,75 +16,21 @@ import argparse
 import base64
 import json
 import os
-import platform
-import subprocess
-import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts import console, files, recall
+from workflow_scripts import console, files, manifest, node
 from workflow_scripts.console import BadInput
 
-SUFFIX = ".provenance.json"
 METADATA = Path(".snakemake", "metadata")
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def commit() -> str:
-    """The clone's commit, with a + where tracked files were changed; "unknown" outside a clone."""
-    head = _git("rev-parse", "--short=12", "HEAD")
-    return (head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")) if head else "unknown"
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    except OSError:
-        return ""
-
-
-def device() -> str:
-    """The GPU that this process computed on, else its CPU."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def record(manifest_path: str | Path) -> None:
-    """Write the record of the node that this process is a job of, whose manifest was just written. Nothing elsewhere."""
-    node = recall.current()
-    if node is None or Path(manifest_path) not in map(Path, node["makes"]):
-        return
-    now = time.time()
-    value = {
-        "makes": node["makes"],
-        "manifest": str(manifest_path),
-        "command": node["command"],
-        "commit": node["commit"],
-        "environment": os.environ.get("TRACKGRAPH_ENV", ""),
-        "lock": node["lock"],
-        "code": node["code"],
-        "reads": node["reads"],
-        "device": device(),
-        "job": os.environ.get("SLURM_JOB_ID", ""),
-        "began": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(node["began"])),
-        "seconds": round(now - node["began"], 1),
-    }
-    files.write_json(Path(manifest_path).with_suffix(SUFFIX), value)
 
 
 def find(path: str | Path) -> dict[str, Any] | None:
     """The record of the node that made `path` or a folder that it lies in; None for a source, which no node made."""
     for wanted in (Path(path), *Path(path).parents):
-        for candidate in sorted(wanted.parent.glob(f"*{SUFFIX}")):
+        for candidate in sorted(wanted.parent.glob(f"*{node.SUFFIX}")):
             value = files.read_json(candidate)
             if wanted.as_posix() in value["makes"]:
                 return value
@@ -108,8 +54,6 @@ def chain(path: str | Path) -> Iterator[tuple[int, str, dict[str, Any] | None]]:
 
 def problems(path: str | Path) -> Iterator[str]:
     """One sentence for every output of the chain that is not what its manifest says, or was made of something else."""
-    from workflow_scripts import manifest
-
     for _, name, found in chain(path):
         if found is None:
             if not Path(name).exists():
@@ -125,26 +69,39 @@ def problems(path: str | Path) -> Iterator[str]:
 
 
 def show(path: str | Path) -> None:
-    """Print the chain as a tree: what was made, by which command, commit, environment, device, when, and of what."""
+    """Print the chain as a tree: what was made, its size and hash, by which command, commit, environment and device, when,
+    and of what; of a source, the hash of what was read."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.tree import Tree
 
     branches: list[Tree] = []
+    digests: dict[str, str] = {}
     for depth, name, found in chain(path):
-        label = f"[bold]{name}[/]"
         if found:
-            verb = next((part for part in found["command"] if part.startswith("workflow_scripts.")), found["command"][0])
-            label += f"\n{verb}, commit {found['commit']}, environment {found['environment']}, code {found['code']}"
-            label += f"\n{found['began']}, {found['seconds']:.0f} s on {found['device']}"
-            label += f", job {found['job']}" if found["job"] else ""
-            value = files.read_json(found["manifest"]) if Path(found["manifest"]).exists() else {}
-            if value.get("parameters"):
-                label += f"\nparameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}"
-        else:
-            label += "  (made by no node)"
+            digests |= found["reads"]
+        lines = _told(found) if found else ["made by no node", f"SHA-256 {digests.get(name) or 'not read'}"]
+        label = escape("\n".join(lines))
         del branches[depth:]
-        branches.append(branches[-1].add(label) if branches else Tree(label))
+        branch = f"[bold]{escape(name)}[/]\n{label}"
+        branches.append(branches[-1].add(branch) if branches else Tree(branch))
     Console(highlight=False).print(branches[0])
+
+
+def _told(record: dict[str, Any]) -> list[str]:
+    """What a record and its manifest say of a node, in lines."""
+    verb = next((part for part in record["command"] if part.startswith("workflow_scripts.")), record["command"][0])
+    lines = [
+        f"{verb}, commit {record['commit']}, code {record['code']}",
+        f"environment {record['environment']}, lock {record['lock'][:12]}",
+        f"{record['began']}, {record['seconds']:.0f} s on {record['device']}" + f", job {record['job']}" * bool(record["job"]),
+    ]
+    value = files.read_json(record["manifest"]) if Path(record["manifest"]).exists() else {}
+    for output, made in value.get("outputs", {}).items():
+        lines.append(f"made {output}: {made['files']} files, {made['bytes']} bytes, SHA-256 {made['sha256']}")
+    if value.get("parameters"):
+        lines.append(f"parameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}")
+    return lines
 
 
 def archive(study: str) -> Path:
@@ -175,7 +132,7 @@ def _records(top: Path, study: str) -> Iterator[Path]:
     waiting = [top / study, *([top] if top.name == "results" else [])]
     while waiting:
         folder = waiting.pop()
-        found = sorted(folder.glob(f"*{SUFFIX}"))
+        found = sorted(folder.glob(f"*{node.SUFFIX}"))
         yield from found
         made = {m for record in found for m in files.read_json(record)["makes"]}
         if folder != top:
@@ -211,7 +168,7 @@ def main() -> None:
     path = Path(os.path.relpath(arguments.path))
     if find(path) is None:
         raise BadInput(
-            f"{path} was made by no node here ({path.parent}/*{SUFFIX}): name an output of the graph, from its root."
+            f"{path} was made by no node here ({path.parent}/*{node.SUFFIX}): name an output of the graph, from its root."
         )
     if arguments.what == "show":
         show(path)

@@ -15,14 +15,10 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from workflow_scripts import files
+from workflow_scripts import files, manifest, node
 from workflow_scripts.console import BadInput
 
-NODE = "TRACKGRAPH_NODE"  # environment variable by which a job's command knows its own key and outputs
-KEPT = ".kept"
-RECORD = "node.json"
 LARGE = 1 << 26  # bytes
 
 
@@ -47,26 +43,11 @@ def key(command: list[str], environment: str, code: str, reads: Mapping[str, str
     return hashlib.sha256(json.dumps([command, environment, code, sorted(reads.items())]).encode()).hexdigest()
 
 
-def current() -> dict[str, Any] | None:
-    """What this process was told of the node that it is a job of; None outside the graph."""
-    told = os.environ.get(NODE)
-    return json.loads(told) if told else None
-
-
-def place(makes: list[str]) -> Path:
-    """Where a node's outputs are kept: in the first two folders of its first output, and so on the same file system."""
-    first = Path(makes[0])
-    depth = min(2, len(first.parts) - 1)
-    return Path(*first.parts[:depth], KEPT, "+".join(first.parts[depth:]) + ".node")
-
-
 def recall(wanted: str, makes: list[str]) -> bool:
     """Put the outputs back and return True, if they are kept under the key `wanted` and still what their manifest says."""
-    from workflow_scripts import manifest  # which imports this module
-
-    folder = place(makes)
+    folder = node.place(makes)
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / node.KEY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if record["key"] != wanted or record["makes"] != makes:
@@ -75,7 +56,7 @@ def recall(wanted: str, makes: list[str]) -> bool:
     try:
         for number, output in enumerate(makes):
             _remove(Path(output))
-            _link(folder / str(number), Path(output))
+            node.link(folder / str(number), Path(output))
         manifest.verify(record["manifest"])
     except (OSError, BadInput):
         for output in makes:
@@ -85,48 +66,16 @@ def recall(wanted: str, makes: list[str]) -> bool:
     return True
 
 
-def keep(manifest_path: str | Path) -> None:
-    """Keep the outputs of the node that this process is a job of, whose manifest was just written. Nothing elsewhere."""
-    node = current()
-    if node is None or Path(manifest_path) not in map(Path, node["makes"]):
-        return
-    makes = node["makes"]
-    folder = place(makes)
-    try:
-        with files.atomic_folder(folder) as temporary:
-            for number, output in enumerate(makes):
-                _link(Path(output), temporary / str(number))
-            files.write_json(temporary / RECORD, {"key": node["key"], "makes": makes, "manifest": str(manifest_path)})
-    except OSError:  # a file system without hard links: the node will be made again instead
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def forget(roots: Iterable[str | Path], forced: Iterable[str] = ()) -> None:
     """Drop what is kept of outputs that were deleted by hand, or are among `forced`, so that asking for them makes them."""
     again = set(forced)
-    for record in (r for root in roots for r in Path(root).glob(f"{KEPT}/*/{RECORD}")):
+    for record in (r for root in roots for r in Path(root).glob(f"{node.KEPT}/*/{node.KEY}")):
         try:
             makes = json.loads(record.read_text(encoding="utf-8"))["makes"]
         except (OSError, ValueError, KeyError):
             makes = []
         if not makes or again & set(makes) or not all(os.path.lexists(m) for m in makes):
             shutil.rmtree(record.parent, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Hard links of a file, or of all files below a folder."""
-    from workflow_scripts.manifest import SNAKEMAKES_OWN
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not source.is_dir():
-        os.link(source, target)
-        return
-    target.mkdir()
-    for entry in os.scandir(source):
-        if entry.is_dir(follow_symlinks=False):
-            _link(Path(entry.path), target / entry.name)
-        elif entry.name != SNAKEMAKES_OWN:
-            os.link(entry.path, target / entry.name, follow_symlinks=False)
 
 
 def _remove(path: Path) -> None:

@@ -43,6 +43,21 @@ def test_the_index_gives_back_what_was_rendered(copied, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["train"] == ["Mini_train_00_LANG"]
 
 
+def test_other_pixels_under_the_same_boxes_make_another_manifest_beside_the_same_index(copied, tmp_path):
+    """Whoever reads frames watches the index's manifest, and so runs again."""
+    made = []
+    for number in range(3):
+        frame = next((copied / "Mini_test_00_LANG" / "imgs").iterdir())
+        frame.write_bytes(frame.read_bytes() + b" " * (number == 2))
+        manifest.write(tmp_path / "data.json", [copied])
+        out, seal = tmp_path / "tnllt.npz", tmp_path / "tnllt.json"
+        flags = ("--input", tmp_path / "data.json", "--output", out, "--manifest", seal)
+        done = run("index", "--benchmark", "tnllt", "--root", copied, *flags)
+        assert done.returncode == 0, done.stderr
+        made.append((out.read_bytes(), seal.read_bytes()))
+    assert made[0] == made[1] and made[2][0] == made[0][0] and made[2][1] != made[0][1]
+
+
 def test_a_sequence_in_two_splits_is_refused():
     with pytest.raises(BadInput, match="a is in the train and in the test split"):
         splits.splits([{"name": "a", "split": "train"}, {"name": "a", "split": "test"}])

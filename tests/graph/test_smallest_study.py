@@ -1,6 +1,6 @@
 """The whole graph, every node for real, at its smallest, in a path with a space and a letter outside ASCII.
 
-One run serves all tests of this file: they look at what it left, ask again, break things and ask once more.
+One run serves all tests: they look at what it left, ask again, break things and ask once more.
 """
 
 import csv
@@ -9,48 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import pytest
-
+from tests.graph.smallest import BIN, CONFIG, ask, call, manifests, planned, started
 from workflow_scripts import manifest
-
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-CONFIG = "tests/graph/smallest.yaml"
-
-
-def call(folder, *command, **options):
-    """Run one of the base environment's programs in the clone, as from an activated shell."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(BIN.parent)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **options)
-
-
-def ask(folder, *targets, flags=()):
-    """Snakemake on the smallest study. Options before the targets: a target after --configfile would be taken for a file."""
-    return call(folder, "snakemake", *targets, "--configfile", CONFIG, "--cores", "2", *flags)
-
-
-def planned(folder, *targets):
-    """Names of the rules that a dry run would start."""
-    ended = ask(folder, *targets, flags=("--dry-run",))
-    assert ended.returncode == 0, ended.stderr
-    return sorted(line.split()[1].rstrip(":") for line in ended.stdout.splitlines() if line.startswith(("rule ", "localrule ")))
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A clone in which the smallest study has run once."""
-    folder = tmp_path_factory.mktemp("clone") / "my stüdy"
-    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
-    for name in subprocess.run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.split():
-        if (ROOT / name).is_file():  # what is changed but not committed yet is tested too
-            shutil.copy(ROOT / name, folder / name)
-    ended = ask(folder, "all")
-    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-6000:]
-    return folder
 
 
 def table(folder):
@@ -83,17 +45,10 @@ def test_a_second_call_runs_no_job(study):
 
 
 def test_every_manifest_of_the_study_is_true(study):
-    made = (p for folder in ("data", "results") for p in (study / folder).rglob("*.json") if ".kept" not in p.parts)
-    found = [p for p in made if is_manifest(p)]
+    found = manifests(study)
     assert len(found) > 20
     for path in found:
         manifest.verify(path)
-
-
-def is_manifest(path):
-    """Whether a JSON file has a manifest's keys."""
-    value = json.loads(path.read_text())
-    return isinstance(value, dict) and {"outputs", "inputs", "parameters", "versions"} <= set(value)
 
 
 def test_touching_files_reruns_nothing(study):
@@ -112,6 +67,21 @@ def test_editing_a_comment_reruns_nothing_and_editing_code_its_stage_alone(study
         assert set(planned(study, "all")) == {"write_tables", "all"}
     finally:
         module.write_text(text)
+
+
+def test_code_beside_the_modules_is_run_after_an_edit_and_not_given_back(study):
+    scanner, log = study / "workflow_scripts/score/scanner.c", study / "logs/mini/score_trackers/tnllt.log"
+    text = scanner.read_text()
+    try:
+        for edited in (f"{text}\n/* another */\n", text):
+            scanner.write_text(edited)
+            ended = ask(study, "results/mini/score/tnllt")
+            assert ended.returncode == 0, ended.stderr[-3000:]
+            assert started(ended.stdout + ended.stderr) == ["score_trackers"]
+            assert "given back" not in log.read_text()
+    finally:
+        scanner.write_text(text)
+    assert planned(study, "all") == []
 
 
 def test_a_node_that_makes_the_same_again_stops_there(study):
@@ -184,47 +154,6 @@ def test_a_killed_snakemake_takes_its_jobs_along_and_the_same_command_finishes(s
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert not [*shards.rglob(".*unfinished*"), *shards.rglob(".*.tmp")]
     assert {t: r["SR"] for t, r in before.items()} == {t: r["SR"] for t, r in table(study).items()}
-
-
-def test_dvc_recomputes_nothing_after_a_finished_run_and_shows_metrics(study):
-    (study / "profiles" / "default" / "config.yaml").open("a").write(f"configfile: {CONFIG}\n")
-    logs = {p: p.stat().st_mtime_ns for p in (study / "logs" / "mini").rglob("*.log")}
-    boxes = {p: p.read_bytes() for p in (study / "results" / "mini" / "track" / "raw").rglob("*.txt")}
-    ended = call(study, "dvc", "repro")
-    assert ended.returncode == 0, (ended.stdout + ended.stderr)[-4000:]
-    assert {p for p in logs if logs[p] != p.stat().st_mtime_ns} == set()
-    assert all(p.read_bytes() == content for p, content in boxes.items())
-    again = call(study, "dvc", "repro")
-    assert again.returncode == 0 and "Running stage" not in again.stdout
-    shown = call(study, "dvc", "metrics", "show", "--json")
-    assert shown.returncode == 0 and json.loads(shown.stdout)
-    assert call(study, "dvc", "plots", "show", "--out", "plots").returncode == 0
-
-
-def test_another_clone_pulls_and_restores_and_has_nothing_left_to_do(study, tmp_path):
-    store, other = tmp_path / "store", tmp_path / "another clone"
-    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
-    for command in (
-        ("dvc", "remote", "add", "--default", "store", str(store)),
-        ("dvc", "push", "--quiet"),
-        (*git, "commit", "--quiet", "--all", "--message", "made"),
-        (*git, "add", "dvc.lock"),
-        (*git, "commit", "--quiet", "--allow-empty", "--message", "lock"),
-        ("git", "clone", "--quiet", str(study), str(other)),
-    ):
-        ended = call(study, *command)
-        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
-    for command in (("dvc", "pull", "--quiet"), ("python", "-m", "workflow_scripts.provenance", "unpack")):
-        ended = call(other, *command)
-        assert ended.returncode == 0, (command, ended.stdout, ended.stderr)
-    assert planned(other, "all") == []
-    assert json.loads(call(other, "dvc", "status", "--json").stdout) == {}
-    lost = other / "results" / "mini" / "track" / "weights" / "dutrack"
-    shutil.rmtree(lost)
-    assert call(other, "dvc", "checkout", "--quiet").returncode == 0
-    assert lost.is_dir() and planned(other, "all") == []
-    changed = ask(other, "all", flags=("--dry-run", "--config", "report={mini: {figures: {dots: 90}}}"))
-    assert "rule plot_scores:" in changed.stdout + changed.stderr  # parameters are known here too
 
 
 def test_the_report_is_one_page_with_the_table_and_the_figures(study):

@@ -38,6 +38,25 @@ def test_a_commands_sources_hold_what_it_imports_and_no_plumbing():
     assert not any(Path(f).stem in {"console", "files", "manifest"} for f in found)
 
 
+def test_what_is_remembered_of_a_module_is_what_parsing_it_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKGRAPH_CACHE", str(tmp_path / "cache"))
+    module = tmp_path / "module.py"
+
+    def meaning(text):
+        module.write_text(text)
+        graph._module.cache_clear()
+        return graph._module(module)["meaning"]
+
+    first = meaning("a = 1")
+    assert meaning("a = 2") != first == meaning('"""Said."""\n# commented\na = 1')
+    kept = list((tmp_path / "cache" / "code").iterdir())
+    assert len(kept) == 3
+    for remembered in kept:
+        remembered.write_text('{"mean')
+    assert meaning("a = 1") == first
+    graph._module.cache_clear()
+
+
 def test_a_module_that_does_not_exist_is_refused():
     with pytest.raises(BadInput, match="not a module"):
         graph.sources(["data.nothing"])

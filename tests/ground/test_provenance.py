@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts import manifest, provenance, recall
+from workflow_scripts import manifest, node, provenance, recall
 
 
 def make(folder, monkeypatch, reads, text="made"):
     """A node's job that makes `folder` of `reads`."""
     told = {"key": "k", "makes": [folder, f"{folder}.json"], "reads": recall.hashes(reads), "code": "c", "lock": "l"}
     told |= {"command": ["python", "-m", "workflow_scripts.track.train"], "commit": "abc", "began": 0.0}
-    monkeypatch.setenv(recall.NODE, json.dumps(told))
+    monkeypatch.setenv(node.TOLD, json.dumps(told))
     Path(folder).mkdir(parents=True)
     (Path(folder) / "file").write_text(text)
     manifest.write(f"{folder}.json", [folder])
-    monkeypatch.delenv(recall.NODE)
+    monkeypatch.delenv(node.TOLD)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from workflow_scripts import manifest, recall
+from workflow_scripts.node import TOLD
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def node(tmp_path, monkeypatch):
         if recall.recall(key, makes):
             return "given back"
         told = {"command": [command], "commit": "", "lock": "", "code": code, "began": 0}
-        monkeypatch.setenv(recall.NODE, json.dumps(told | {"key": key, "makes": makes, "reads": reads}))
+        monkeypatch.setenv(TOLD, json.dumps(told | {"key": key, "makes": makes, "reads": reads}))
         folder = tmp_path / makes[0] / "deep"
         folder.mkdir(parents=True)
         (folder / "weights").write_text(text)
@@ -97,7 +98,7 @@ def test_a_file_that_was_edited_in_place_is_not_given_back(node):
 
 def test_a_command_outside_the_graph_keeps_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv(recall.NODE, raising=False)
+    monkeypatch.delenv(TOLD, raising=False)
     (tmp_path / "a").write_text("a")
     manifest.write("a.json", ["a"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.json"]

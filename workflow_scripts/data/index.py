@@ -93,13 +93,16 @@ def main() -> None:
     parser.add_argument("--split", action="append", help="only this split; may be given again")
     parser.add_argument("--output", type=Path, required=True, help="index to write (.npz)")
     parser.add_argument("--manifest", type=Path, help="manifest to write last")
+    parser.add_argument(
+        "--input", type=Path, action="append", default=[], help="manifest of what is indexed: frames change with it"
+    )
     arguments = parser.parse_args()
     found = read_benchmark(arguments.benchmark, arguments.root, arguments.lists, arguments.split)
     sequences.write_index(arguments.output, found, arguments.root, arguments.benchmark)
     counts = facts(found)
     print(f"{arguments.output}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
     if arguments.manifest:
-        manifest.write(arguments.manifest, [arguments.output], facts=counts)
+        manifest.write(arguments.manifest, [arguments.output], inputs=arguments.input, facts=counts)
 
 
 if __name__ == "__main__":
