@@ -124,6 +124,13 @@ def step(command: list[str]) -> None:
     subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def clear(makes: list[str]) -> None:
+    """Remove what an earlier job of the node left half-written when it was killed: files, or the folder that they lie in."""
+    from workflow_scripts import files, recall
+
+    files.sweep({*map(Path, makes), *(Path(output).parent for output in makes), recall.place(makes)})
+
+
 def given_back(node: argparse.Namespace, command: list[str], environment: str) -> bool:
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
     from workflow_scripts import graph, provenance, recall
@@ -155,6 +162,8 @@ def main() -> None:
     if not command:
         print(folder)
         return
+    if arguments.makes:
+        clear(arguments.makes)
     if arguments.makes and given_back(arguments, command, folder.name):
         print("nothing that this node reads has changed: its outputs are given back")
         return
