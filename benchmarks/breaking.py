@@ -139,11 +139,15 @@ def kill_server(at: Moment) -> None:
 
 def fill_disk(at: Moment) -> None:
     """Nothing but a few bytes is left on the clone's file system, which is small and its own."""
-    ballast = at.folder.parent / BALLAST
-    room = os.statvfs(ballast.parent)
-    size = room.f_bavail * room.f_frsize - at.chance.choice([0, 1 << 12, 1 << 16, 1 << 20])
-    with open(ballast, "wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, max(size, 1))
+    left = at.chance.choice([0, 1 << 12, 1 << 16, 1 << 20])
+    with open(at.folder.parent / BALLAST, "wb") as handle:
+        while True:
+            room = os.fstatvfs(handle.fileno())
+            try:
+                os.posix_fallocate(handle.fileno(), 0, max(room.f_bavail * room.f_frsize - left, 1))
+                return
+            except OSError:  # somebody else was quicker
+                continue
 
 
 def queued(what: str) -> list[str]:
