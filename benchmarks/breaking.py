@@ -141,11 +141,9 @@ def fill_disk(at: Moment) -> None:
     """Nothing but a few bytes is left on the clone's file system, which is small and its own."""
     left = at.chance.choice([0, 1 << 12, 1 << 16, 1 << 20])
     with open(at.folder.parent / BALLAST, "wb") as handle:
-        while True:
-            room = os.fstatvfs(handle.fileno())
+        while (room := os.fstatvfs(handle.fileno())).f_bavail * room.f_frsize > left:
             try:
-                os.posix_fallocate(handle.fileno(), 0, max(room.f_bavail * room.f_frsize - left, 1))
-                return
+                os.posix_fallocate(handle.fileno(), 0, room.f_bavail * room.f_frsize - left)
             except OSError:  # somebody else was quicker
                 continue
 
