@@ -143,7 +143,7 @@ def fill_disk(at: Moment) -> None:
     with open(at.folder.parent / BALLAST, "wb") as handle:
         while (room := os.fstatvfs(handle.fileno())).f_bavail * room.f_frsize > left:
             try:
-                os.posix_fallocate(handle.fileno(), 0, room.f_bavail * room.f_frsize - left)
+                os.posix_fallocate(handle.fileno(), os.fstat(handle.fileno()).st_size, room.f_bavail * room.f_frsize - left)
             except OSError:  # somebody else was quicker
                 continue
 
