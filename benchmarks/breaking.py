@@ -170,10 +170,11 @@ def drain(at: Moment) -> None:
 
 
 def lose_node(at: Moment) -> None:
-    """The node that the job runs on is down; Slurm puts its job back into the queue, for at once instead of in two minutes."""
+    """The node that the job runs on loses its power; Slurm queues its job again, for soon instead of in two minutes."""
     jobs = queued("%A")
+    send(signal.SIGKILL, [pid for pid, _ in processes(at.folder) if pid != at.run.pid])
     set_nodes("down")
-    time.sleep(1)
+    time.sleep(10)  # until its daemon, which lives on here, has forgotten the job
     for number in jobs:
         one_machine.call("scontrol", "update", f"jobid={number}", "starttime=now", check=False)
 

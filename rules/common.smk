@@ -15,7 +15,8 @@ from workflow_scripts.console import BadInput
 
 # no shell stands between Snakemake and a job's command, which asks the kernel to die with its parent
 shell.prefix("set -euo pipefail; exec ")
-if "DVC_STAGE" in os.environ:
+# so do a run that DVC started, and the Snakemake of a cluster's job, which waits for ever where only its job was killed
+if "DVC_STAGE" in os.environ or workflow.remote_exec:
     runs.die_with_parent()
 
 try:
