@@ -139,11 +139,13 @@ def kill_server(at: Moment) -> None:
 
 def fill_disk(at: Moment) -> None:
     """Nothing but a few bytes is left on the clone's file system, which is small and its own."""
-    ballast = at.folder.parent / BALLAST
-    room = os.statvfs(ballast.parent)
-    size = room.f_bavail * room.f_frsize - at.chance.choice([0, 1 << 12, 1 << 16, 1 << 20])
-    with open(ballast, "wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, max(size, 1))
+    left = at.chance.choice([0, 1 << 12, 1 << 16, 1 << 20])
+    with open(at.folder.parent / BALLAST, "wb") as handle:
+        while (room := os.fstatvfs(handle.fileno())).f_bavail * room.f_frsize > left:
+            try:
+                os.posix_fallocate(handle.fileno(), os.fstat(handle.fileno()).st_size, room.f_bavail * room.f_frsize - left)
+            except OSError:  # somebody else was quicker
+                continue
 
 
 def queued(what: str) -> list[str]:
@@ -168,10 +170,11 @@ def drain(at: Moment) -> None:
 
 
 def lose_node(at: Moment) -> None:
-    """The node that the job runs on is down; Slurm puts its job back into the queue, for at once instead of in two minutes."""
+    """The node that the job runs on loses its power; Slurm queues its job again, for soon instead of in two minutes."""
     jobs = queued("%A")
+    send(signal.SIGKILL, [pid for pid, _ in processes(at.folder) if pid != at.run.pid])
     set_nodes("down")
-    time.sleep(1)
+    time.sleep(10)  # until its daemon, which lives on here, has forgotten the job
     for number in jobs:
         one_machine.call("scontrol", "update", f"jobid={number}", "starttime=now", check=False)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 # rules call plain `python`: the one that runs Snakemake, here and in every job of a cluster
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 sys.path.insert(0, str(Path(workflow.basedir)))
-from workflow_scripts import files, graph, node, params, recall, runs
+from workflow_scripts import graph, params, recall, runs
 from workflow_scripts.console import BadInput
 
 # no shell stands between Snakemake and a job's command, which asks the kernel to die with its parent
 shell.prefix("set -euo pipefail; exec ")
-if "DVC_STAGE" in os.environ:
+# so do a run that DVC started, and the Snakemake of a cluster's job, which waits for ever where only its job was killed
+if "DVC_STAGE" in os.environ or workflow.remote_exec:
     runs.die_with_parent()
 
 try:
@@ -75,8 +76,7 @@ def env(name):
 
 
 def begin():
-    """Before the first job: nobody else works here, and what a killed run left is gone; what was deleted or is forced is
-    to be made again, not given back."""
+    """Before the first job: nobody else works here; what was deleted or is forced is to be made again, not given back."""
     refused, note = runs.begin()
     if refused:
         sys.exit(f"error: {refused}")
@@ -87,17 +87,13 @@ def begin():
             f"note: cancelled what a killed run had left in the queue: {', '.join(cancelled)}",
             file=sys.stderr,
         )
-    due = list(workflow.dag.needrun_jobs())
-    roots = ["results", f"results/{STUDY}", f"data/{STUDY}"]
-    places = {Path(output).parent for job in due for output in job.output}
-    files.sweep(places | {Path(root, node.KEPT) for root in roots})
     forced = [
         output
-        for job in due
+        for job in workflow.dag.needrun_jobs()
         if workflow.dag.reason(job).forced
         for output in job.output
     ]
-    recall.forget(roots, forced)
+    recall.forget(["results", f"results/{STUDY}", f"data/{STUDY}"], forced)
 
 
 def gpus(count=1):

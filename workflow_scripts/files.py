@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,13 +52,18 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep(folders: Iterable[str | Path]) -> None:
-    """Remove what writers that were killed left in these folders, where nobody may be writing now."""
-    for temporary in (t for folder in folders for t in Path(folder).glob(".*.tmp")):
-        if temporary.is_dir() and not temporary.is_symlink():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+def sweep(paths: Iterable[str | Path]) -> None:
+    """Remove what writers that were killed left beside these files or folders. Nobody may be writing them now.
+
+    Of `model` or `model.json`, that is of `model`, `model.json`, `.model.unfinished.pt`: of all names up to a dot.
+    """
+    for path in map(Path, paths):
+        left = re.compile(rf"\.+{re.escape(path.name.removesuffix('.json'))}(\..+)?\.[^.]+\.tmp")
+        for temporary in [p for p in path.parent.glob(".*.tmp") if left.fullmatch(p.name)]:
+            if temporary.is_dir() and not temporary.is_symlink():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink(missing_ok=True)
 
 
 def cache_folder(name: str) -> Path:

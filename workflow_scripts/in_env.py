@@ -121,6 +121,13 @@ def step(command: list[str]) -> None:
     subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def clear(makes: list[str]) -> None:
+    """Remove what an earlier job of the node left half-written when it was killed: files, or the folder that they lie in."""
+    from workflow_scripts import files, node
+
+    files.sweep({*map(Path, makes), *(Path(output).parent for output in makes), node.place(makes)})
+
+
 def given_back(arguments: argparse.Namespace, command: list[str], environment: str) -> bool:
     """Whether the node's outputs were put back. If not, its command is told what its record and manifest need."""
     from workflow_scripts import node, recall
@@ -141,7 +148,7 @@ def enter(name: str) -> None:
     """
     if "TRACKGRAPH_ENV" not in os.environ:
         module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
-        command = ["-m", f"{PACKAGE}.in_env", name, "--", "python", "-m", module, *sys.argv[1:]]
+        command = ["-m", "workflow_scripts.in_env", name, "--", "python", "-m", module, *sys.argv[1:]]
         os.execv(sys.executable, [sys.executable, *command])
 
 
@@ -160,6 +167,8 @@ def main() -> None:
     if not command:
         print(folder)
         return
+    if arguments.makes:
+        clear(arguments.makes)
     if arguments.makes and given_back(arguments, command, folder.name):
         print("nothing that this node reads has changed: its outputs are given back")
         return

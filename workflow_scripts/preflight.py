@@ -51,9 +51,10 @@ class Finding(NamedTuple):
 class Asked(NamedTuple):
     """What the profile and the rules ask of a partition, at most."""
 
-    gpu: int
-    mem_mb: int
-    runtime: int  # minutes
+    gpu: int = 0
+    mem_mb: int = 0
+    runtime: int = 0  # minutes
+    model: str = ""  # of the GPUs; empty: any
 
 
 def answer(*command: str, seconds: float = 20.0) -> tuple[int, str]:
@@ -87,8 +88,9 @@ def demands(profile: dict[str, Any], rules: dict[str, dict[str, Any]]) -> dict[s
         special = profile.get("set-resources", {}).get(rule, {})
         asked = {**node["resources"], **special}
         partition = special.get("slurm_partition", profile["default-resources"].get("slurm_partition", ""))
-        before = found.get(partition, Asked(0, 0, 0))
-        found[partition] = Asked(*(max(getattr(before, name), int(asked.get(name, 0))) for name in Asked._fields))
+        before = found.get(partition, Asked())
+        most = (max(getattr(before, name), int(asked.get(name, 0))) for name in ("gpu", "mem_mb", "runtime"))
+        found[partition] = Asked(*most, special.get("gpu_model", before.model))
     return found
 
 
@@ -128,11 +130,8 @@ def accounting(profile: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("account", True, account or f"your default of {', '.join(known)}")
 
 
-def partition(name: str, asked: Asked, model: str = "") -> Iterator[Finding]:
-    """Whether a partition exists, and its nodes are as large as the jobs that the profile sends there.
-
-    model: the type of GPU that the profile asks for; empty for any.
-    """
+def partition(name: str, asked: Asked) -> Iterator[Finding]:
+    """Whether a partition exists, and its nodes are as large as the jobs that the profile sends there."""
     # per node type: time limit, GPUs, memory in MB (a trailing + where nodes differ)
     code, said = answer("sinfo", "--noheader", "--partition", name, "--format", "%l|%G|%m")
     rows = [line.split("|") for line in said.splitlines()] if code == 0 else []
@@ -150,8 +149,8 @@ def partition(name: str, asked: Asked, model: str = "") -> Iterator[Finding]:
         short.append(f"jobs ask for {asked.mem_mb} MB and its largest node has {memory}")
     if gpus < asked.gpu:
         short.append(f"jobs ask for {asked.gpu} GPUs of one node and its nodes have {gpus}")
-    if asked.gpu and model and not any(f"gpu:{model}:" in row[1] for row in rows):
-        short.append(f"jobs ask for GPUs of type {model} and its nodes have {', '.join(sorted({r[1] for r in rows}))}")
+    if asked.model and not any(f"gpu:{asked.model}:" in row[1] for row in rows):
+        short.append(f"jobs ask for GPUs of type {asked.model} and its nodes have {', '.join(sorted({r[1] for r in rows}))}")
     said = (
         "; ".join(short) + ": choose another partition, or lower it in set-resources"
         if short
@@ -274,12 +273,11 @@ def lacking(said: str, cache: Path, gpu: bool) -> Iterator[str]:
         yield f"it has no {part}, which vLLM compiles its kernels with: load the module that has it before Snakemake"
 
 
-def nodes(name: str, gpu: bool, profile: dict[str, Any]) -> Finding:
+def nodes(name: str, most: Asked, account: str) -> Finding:
     """What only a node knows: does it see this folder, Python and the environments; its libraries, and its GPU and driver."""
-    defaults, cache = profile["default-resources"], in_env.cache_root()
-    model = defaults.get("gpu_model")
-    asked = [f"--account={defaults['slurm_account']}"] if defaults.get("slurm_account") else []
-    asked += [f"--gpus={model}:1" if model else "--gpus=1"] if gpu else []
+    gpu, cache = most.gpu > 0, in_env.cache_root()
+    asked = [f"--account={account}"] if account else []
+    asked += [f"--gpus={most.model}:1" if most.model else "--gpus=1"] if gpu else []
     marker = Path(f".preflight-{uuid.uuid4().hex[:8]}")
     marker.touch()
     try:
@@ -306,12 +304,15 @@ def findings() -> Iterator[Finding]:
     if not programs[-1].ok:
         return
     yield from accounting(profile)
+    if "gpu_model" in profile["default-resources"]:
+        said = f"among default-resources it has jobs without a GPU ask for one: move it to set-resources in {PROFILE}"
+        yield Finding("gpu_model", False, said)
     asked = sorted(demands(profile, graph.plan("full")).items())
-    model = profile["default-resources"].get("gpu_model", "")
-    fits = {name: list(partition(name, most, model)) for name, most in asked}
+    fits = {name: list(partition(name, most)) for name, most in asked}
+    account = profile["default-resources"].get("slurm_account", "")
     with ThreadPoolExecutor() as pool:
         there = [(name, most) for name, most in asked if "does not exist" not in fits[name][0].said]
-        told = pool.map(lambda pair: nodes(pair[0], pair[1].gpu > 0, profile), there)
+        told = pool.map(lambda pair: nodes(*pair, account), there)
         for name, _ in asked:
             yield from fits[name]
         yield from told

@@ -9,8 +9,8 @@ import yaml
 from workflow_scripts import graph
 
 PROFILE = Path(__file__).parents[2] / "slurm" / "config.yaml"
-# "  train_sft: {...}   # 4 GPUs, 200 GB, 24 h" of a rule, "  # data: 4 GB, 48 h" of a stage
-FIGURES = re.compile(r"^  (?:# )?(\w+): (?:\{.*\} +# )?(?:(\d+) GPUs?, )?([\d.]+) GB, ([\d.]+) h$", re.M)
+# "  train_sft: *gpu   # 4 GPUs, 200 GB, 24 h" of a rule, "  # data: 4 GB, 48 h" of a stage
+FIGURES = re.compile(r"^  (?:# )?(\w+): (?:(?:&gpu \{.*\}|\*gpu) +# )?(?:(\d+) GPUs?, )?([\d.]+) GB, ([\d.]+) h$", re.M)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_every_rule_that_asks_for_gpus_goes_to_the_gpu_partition_and_no_other_do
     placed = {rule for rule, asked in profile["set-resources"].items() if asked["slurm_partition"] == "gpu"}
     asking = {rule for rule, node in full.items() if node["resources"]["gpu"]}
     assert asking <= placed and not (placed - asking) & set(full)
-    assert "slurm_partition=cpu" in profile["default-resources"]
+    assert {"slurm_partition=cpu", "nodes=1"} <= set(profile["default-resources"])
 
 
 def test_the_time_and_memory_that_the_profile_tells_are_those_of_the_rules(full):

@@ -41,11 +41,12 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
     code, place = f"from workflow_scripts import files\n{die}", {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=place).returncode == -signal.SIGKILL
     (tmp_path / ".model.7.tmp").write_text("half")
-    for kept in ("model", ".0.unfinished", "data.tmp"):
-        (tmp_path / kept).mkdir()
-    assert len(list(tmp_path.glob(".*.tmp"))) == 2
-    files.sweep([tmp_path, tmp_path / "absent"])
-    assert {p.name for p in tmp_path.iterdir()} == {"model", ".0.unfinished", "data.tmp"}
+    left = (".model.json.8.tmp", ".model.provenance.json.8.tmp", "..model.unfinished.pt.9.tmp")
+    others = {"model", ".model.unfinished.pt", ".models.9.tmp", ".a.model.9.tmp", "model.1.tmp"}
+    for name in (*left, *others):
+        (tmp_path / name).mkdir()
+    files.sweep([tmp_path / "model.json", tmp_path / "absent" / "model"])
+    assert {p.name for p in tmp_path.iterdir()} == others
 
 
 def test_a_failed_folder_leaves_the_old_one(tmp_path):

@@ -11,7 +11,7 @@ from workflow_scripts import preflight
 
 DISK = shutil._ntuple_diskusage(4e12, 1e12, 3e12)
 NODE = "folder yes\npython yes\ncache yes\nglibc glibc 2.34\ndriver 580.65.06\ncompiler yes\nheaders True"
-PROFILE = "default-resources: [slurm_partition=cpu{more}]\nset-resources: {{train: {{slurm_partition: gpu}}}}\n"
+PROFILE = "default-resources: [slurm_partition=cpu{more}]\nset-resources: {{train: {{slurm_partition: gpu{model}}}}}\n"
 RULES = {
     "train": {"resources": {"gpu": 4, "mem_mb": 200000, "runtime": 1440}},
     "score": {"resources": {"gpu": 0, "mem_mb": 4000, "runtime": 60}},
@@ -45,8 +45,8 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setattr(preflight.graph, "plan", lambda study: RULES)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: DISK)
 
-    def ask(more="", **instead):
-        (tmp_path / "slurm" / "config.yaml").write_text(PROFILE.format(more=more))
+    def ask(more="", model="", **instead):
+        (tmp_path / "slurm" / "config.yaml").write_text(PROFILE.format(more=more, model=model))
         for name, body in {**SITE, **instead}.items():
             (programs / name).unlink(missing_ok=True)
             if body:
@@ -74,7 +74,8 @@ def test_a_site_that_has_everything_lacks_nothing(site):
         ("partition gpu", "its limit is 720", "", {"sinfo": SITE["sinfo"].replace("2-00:00:00", "12:00:00")}),
         ("partition gpu", "largest node has 128000", "", {"sinfo": SITE["sinfo"].replace("515000+", "128000")}),
         ("partition gpu", "its nodes have 2", "", {"sinfo": SITE["sinfo"].replace("a100:4", "a100:2")}),
-        ("partition gpu", "type h100", ", gpu_model=h100", {}),
+        ("partition gpu", "type h100", "", {"model": ", gpu_model: h100"}),
+        ("gpu_model", "move it to set-resources", ", gpu_model=a100", {}),
         ("quota", "1 GB of 2 left on /dev/sda1", "", {"quota": "echo '/dev/sda1 1000000* 1953125 0 none 9 0 0'"}),
         ("a node of gpu", "Invalid account", "", {"srun": "echo srun: error: Invalid account or partition >&2; exit 1"}),
         ("a node of cpu", "put the project on the shared", "", {"srun": f"echo '{NODE}' | grep -v folder"}),
@@ -100,7 +101,7 @@ def test_a_cluster_without_a_free_node_is_not_blamed(site):
 
 
 def test_the_node_is_asked_with_the_account_and_the_type_of_gpu(site):
-    found = site(", slurm_account=vision, gpu_model=a100", srun=f'echo "$@" >> asked; {SITE["srun"]}')
+    found = site(", slurm_account=vision", ", gpu_model: a100", srun=f'echo "$@" >> asked; {SITE["srun"]}')
     assert found["a node of gpu"][0]
     asked = Path("asked").read_text()
     assert asked.count("--account=vision") == 2 and "--gpus=a100:1" in asked

@@ -30,7 +30,7 @@ def main() -> None:
         raise BadInput(f"{flags.config} is a {config['finetuning_type']} run: only a lora run has an adapter to export.")
     base = Path(config["model_name_or_path"])
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=flags.output.parent, prefix=".export.", suffix=".tmp") as scratch:
+    with tempfile.TemporaryDirectory(dir=flags.output.parent, prefix=f".{flags.output.name}.", suffix=".tmp") as scratch:
         merged = Path(scratch) / "merged"
         own = {
             "model_name_or_path": base.as_posix(),
