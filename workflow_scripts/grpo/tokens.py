@@ -36,7 +36,7 @@ def see(flags: argparse.Namespace, frames: list[Path]) -> list[tokens.Seen]:
             video = Sequence(frame.stem, "train", [frame, frame], boxes, present, tokens.SENTENCE)
             folder = Path(scratch, frame.stem)
             folder.mkdir()
-            pairs.write(sampling.rows([video], 1, settings, "train"), folder, "train", settings.prompt, 1)
+            pairs.write(sampling.sampled([video], 1, settings, "train"), folder, "train", settings.prompt, 1)
             (row,) = read_rows(folder / "train.parquet")
             asked = [{"role": "user", "content": trl_engine.text_of(row["problem"], 2)}]
             prepare_multimodal_messages(asked, num_images=2)
