@@ -63,9 +63,11 @@ def lists(wildcards):
     )
 
 
-def reader(wildcards):
-    """The code of the benchmark's layout, which is imported by name: a change of another layout reruns nothing here."""
-    return code(f"data.layouts.{benchmarks.load(wildcards.benchmark).layout}")
+def with_layout(command):
+    """Code of a command and of the benchmark's layout, which it imports by name: another layout's change reruns nothing here."""
+    return lambda wildcards: code(
+        command, f"data.layouts.{benchmarks.load(wildcards.benchmark).layout}"
+    )
 
 
 rule render_archive:
@@ -219,8 +221,7 @@ rule index_benchmark:
         mem_mb=4000,
         runtime=60,
     params:
-        layout=reader,
-        code=code("data.index"),
+        code=with_layout("data.index"),
         run=env("data"),
         lists=lists,
     shell:
@@ -248,8 +249,7 @@ rule check_benchmark:
         mem_mb=4000,
         runtime=240,
     params:
-        layout=reader,
-        code=code("data.check"),
+        code=with_layout("data.check"),
         run=env("data"),
         lists=lists,
         parameters=parameters("data.check"),

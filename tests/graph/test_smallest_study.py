@@ -11,6 +11,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.graph.smallest import BIN, CONFIG, ask, call, manifests, planned, started
 from workflow_scripts import manifest
 
@@ -69,18 +71,25 @@ def test_editing_a_comment_reruns_nothing_and_editing_code_its_stage_alone(study
         module.write_text(text)
 
 
-def test_code_beside_the_modules_is_run_after_an_edit_and_not_given_back(study):
-    scanner, log = study / "workflow_scripts/score/scanner.c", study / "logs/mini/score_trackers/tnllt.log"
-    text = scanner.read_text()
+@pytest.mark.parametrize(
+    ("file", "comment", "node", "target"),
+    [
+        ("score/scanner.c", "/* another */", "score_trackers", "results/mini/score/tnllt"),
+        ("data/layouts/tnllt.py", "CHANGED = True", "check_benchmark", "results/mini/data/tnllt.check.json"),
+    ],
+)
+def test_code_beside_a_commands_imports_is_run_after_an_edit_and_not_given_back(study, file, comment, node, target):
+    path, log = study / "workflow_scripts" / file, study / "logs" / "mini" / node / "tnllt.log"
+    text = path.read_text()
     try:
-        for edited in (f"{text}\n/* another */\n", text):
-            scanner.write_text(edited)
-            ended = ask(study, "results/mini/score/tnllt")
+        for edited in (f"{text}\n{comment}\n", text):
+            path.write_text(edited)
+            ended = ask(study, target)
             assert ended.returncode == 0, ended.stderr[-3000:]
-            assert started(ended.stdout + ended.stderr) == ["score_trackers"]
+            assert started(ended.stdout + ended.stderr) == [node]
             assert "given back" not in log.read_text()
     finally:
-        scanner.write_text(text)
+        path.write_text(text)
     assert planned(study, "all") == []
 
 
