@@ -114,10 +114,10 @@ def begun(folder, sealed=2):
         stdin=subprocess.DEVNULL,
         text=True,
     )
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while len(list((shard / ".0.unfinished").glob("*.time.txt"))) < sealed:
         assert time.monotonic() < end and child.poll() is None
-        time.sleep(0.2)
+        time.sleep(0.05)
     return child
 
 
