@@ -36,7 +36,7 @@ SIZES: dict[str, tuple[list[str], bool, int, str]] = {
     "100": (FEW, False, 16, "all"),
     "1000": (TRACKERS, True, 4, "all"),
     "full": (TRACKERS, True, 8, "all"),
-    "5000": (TRACKERS, True, 25, "all"),
+    "5000": (TRACKERS, True, 29, "all"),
 }
 
 
