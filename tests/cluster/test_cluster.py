@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -121,6 +122,16 @@ def begun(folder, sealed=2):
     return child
 
 
+def trackers(folder):
+    """Processes of the clone's tracker jobs."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if (place / "cwd").readlink() == folder and b"workflow_scripts.track.run" in (place / "cmdline").read_bytes():
+                yield int(place.name)
+        except OSError:  # it ended
+            continue
+
+
 def queued(state):
     return subprocess.run(["squeue", "-h", "-t", state, "-o", "%i"], capture_output=True, text=True).stdout.split()
 
@@ -142,6 +153,8 @@ def test_a_killed_runs_jobs_are_cancelled_by_the_next_which_goes_on_where_they_w
     folder, _ = study
     before = rates(folder)
     child = begun(folder)
+    for pid in trackers(folder):  # a job that would not end in time by itself
+        os.kill(pid, signal.SIGSTOP)
     child.kill()
     child.wait()
     left = queued("running")
