@@ -116,7 +116,10 @@ def main() -> None:
     crops = {"grpo"} if settings.grpo.pairs.source == "crops" else set()  # they have a size of their own
     same = {name: by_frame for name, by_frame in seen.items() if name not in crops}
     if settings.prompt_style == "consistent" and (problem := disagreement(same)):
-        raise BadInput(f"{problem}: a model must see in every stage what it was taught on.")
+        raise BadInput(
+            f"{problem}: a model must see in every stage what it was taught on; do min_pixels and max_pixels of "
+            f"{flags.model / 'preprocessor_config.json'} let pictures of these sizes pass?"
+        )
 
 
 if __name__ == "__main__":
