@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import base64
-import json
 import os
 import tarfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ def _told(record: dict[str, Any]) -> list[str]:
     value = files.read_json(record["manifest"]) if Path(record["manifest"]).exists() else {}
     for output, made in value.get("outputs", {}).items():
         lines.append(f"made {output}: {made['files']} files, {made['bytes']} bytes, SHA-256 {made['sha256']}")
-    if value.get("parameters"):
-        lines.append(f"parameters {json.dumps(value['parameters'], ensure_ascii=False)[:400]}")
+    command = record["command"]
+    lines += [f"parameters {said[:400]}" for flag, said in pairwise(command) if flag == "--parameters"]
     return lines
 
 
