@@ -7,7 +7,7 @@ of its job, the fault strikes. Then the same command runs again, at most three t
 is all that the nodes after it depend on, is the same to the byte, no other node was made again, no partial file and no process
 is left. After every eighth fault `snakemake all` runs, and the table and every box are compared. Nodes and faults take turns;
 the seed fixes them and the moments. A second call goes on where the first one ended; a fault from which the study did not
-recover ends the call, and is tried again by the next.
+recover ends the call, and is tried again by the next. docs/faults.csv is such a list.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def strikes(place: Path, seed: int, due: list[tuple[int, str, str]]) -> Iterator
 def write(output: Path, row: list[Any]) -> None:
     """Append to the list, and print."""
     with open(output, "a", newline="") as handle:
-        table = csv.writer(handle)
+        table = csv.writer(handle, lineterminator="\n")
         if not handle.tell():
             table.writerow(COLUMNS)
         table.writerow(row)
