@@ -106,6 +106,8 @@ def test_paper_brings_back_the_published_mismatch_by_one_key(study):
         ({"grpo": {"pairs": {"prompt": "reasoningtrack"}}}, r"grpo\.pairs\.prompt is reasoningtrack and sft\.prompt\.name"),
         ({"sft": {"prompt": {"name": "reasonngtrack"}}}, "sft.prompt.name names reasonngtrack, which is no prompt"),
         ({"sft": {"prompt": {"style": "paper"}}}, "sft.prompt.style follows prompt_style, which is consistent"),
+        ({"serve": {"pixels": {"max_pixels": 999_999}}}, r"serve\.pixels has other .* \(59536, 999999\) than .* 262144\)"),
+        ({"grpo": {"pairs": {"min_pixels": 3136}}}, r"grpo\.pairs has other min_pixels"),
         ({"prompt_style": "papers"}, "prompt_style is 'papers'"),
     ],
 )

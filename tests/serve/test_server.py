@@ -111,10 +111,11 @@ def test_children_that_left_the_session_and_ignore_signals_are_ended_too(tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_when_the_caller_is_ended_by_a_signal(tmp_path: Path, number: int) -> None:
     program = f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         sys.path.insert(0, {str(STUB.parent)!r})
         from conftest import settings, stub
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
         with stub(settings(), Path({str(tmp_path / "log")!r}), "--stubborn-child"):
             print("ready", flush=True)
             time.sleep(60)

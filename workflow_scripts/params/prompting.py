@@ -1,9 +1,10 @@
-"""One switch over the prompts of SFT rows, RL rows and clients, which stand in three sections.
+"""One switch over what SFT rows, RL rows and clients ask with, which stands in three sections.
 
 consistent   all three ask with the one prompt that sft.prompt.name names (of crops, RL rows ask as the r1track tracker does)
 paper        as published: SFT rows keep their own instructions, RL rows and clients ask with a prompt each
 
-A section may still name its prompt itself; under `consistent` a name that differs from the others' is refused.
+A section may still name its prompt itself; under `consistent` a name that differs from the others' is refused, and so are
+limits of a picture's area that differ: a model is served what it was taught with.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _at(tree: Any, *keys: str) -> Any:
 
 
 def mismatches(chosen: Params) -> Iterator[str]:
-    """Sentences on prompts that nobody knows, or that differ although `prompt_style` is consistent."""
+    """Sentences on prompts that nobody knows, and on prompts or pixels that differ although `prompt_style` is consistent."""
     wanted = chosen.sft.prompt.name
     asks = {"sft.prompt.name": wanted, "grpo.pairs.prompt": chosen.grpo.pairs.prompt, "serve.prompt": chosen.serve.prompt}
     for where, name in asks.items():
@@ -62,3 +63,11 @@ def mismatches(chosen: Params) -> Iterator[str]:
                 f"{where} is {name} and {other} is {expected}, but a model is asked as it was taught under prompt_style "
                 f"consistent: remove {where}, or set prompt_style to paper"
             )
+    taught, pairs = chosen.sft.pixels.model_dump(), chosen.grpo.pairs
+    limits = {"serve.pixels": chosen.serve.pixels.model_dump()}
+    if pairs.source != "crops":  # they have a size of their own
+        limits["grpo.pairs"] = {"min_pixels": pairs.min_pixels, "max_pixels": pairs.max_pixels}
+    for where, found in limits.items():
+        if found != taught:
+            numbers = f"{tuple(found.values())} than sft.pixels {tuple(taught.values())}"
+            yield f"{where} has other min_pixels and max_pixels {numbers}: set the same"
