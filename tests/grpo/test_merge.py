@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
-from workflow_scripts.grpo import checkpoints, merge, streamed
+from workflow_scripts.grpo import checkpoints, merge, shards, streamed
 from workflow_scripts.params.grpo import Merge
 
 QWEN = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
@@ -63,6 +63,14 @@ def refused(run: Path, tmp_path: Path, match: str) -> None:
 
 def test_two_ranks_merge_bit_equal_to_the_unsharded_weights(two_ranks, tiny, tmp_path):
     assert same(merged(two_ranks, tmp_path / "model"), load_file(tiny / "model.safetensors"))
+
+
+def test_what_a_killed_writer_of_shards_left_is_gone_once_they_are_written_again(tmp_path):
+    actor = tmp_path / "actor"
+    (actor / ".shards.abc.tmp").mkdir(parents=True)
+    (actor / ".shards.abc.tmp" / "state.pt").write_bytes(b"half")
+    shards.write({"weight": torch.arange(4.0)}, actor, 2)
+    assert sorted(p.name for p in actor.iterdir()) == [checkpoints.shard_name(2, rank) for rank in range(2)]
 
 
 def test_the_merged_model_loads_whole_tied_and_with_its_generation_config(two_ranks, tmp_path):

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import torch
 
+from workflow_scripts import files
 from workflow_scripts.grpo.checkpoints import shard_name
 
 
 def write(state: Mapping[str, torch.Tensor], actor: Path, world: int) -> None:
-    """Write `state` under `actor` as `world` rank files. Each file appears whole or not at all."""
+    """Write `state` under `actor` as `world` rank files. Each file appears whole or not at all, and a killed writer's goes."""
     import torch.multiprocessing as processes
 
     actor.mkdir(parents=True, exist_ok=True)
+    files.sweep([actor / "shards"])
     warm_up()
-    with tempfile.TemporaryDirectory(dir=actor, prefix=".shards-") as scratch:
+    with tempfile.TemporaryDirectory(dir=actor, prefix=".shards.", suffix=".tmp") as scratch:
         torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, f"{scratch}/state.pt")
         arguments = (str(actor), world, scratch)
         processes.start_processes(_write_rank, arguments, nprocs=world, start_method="forkserver")
