@@ -1,6 +1,9 @@
 """What the mini study's sequences promise."""
 
 import hashlib
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -23,6 +26,29 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(dataset, sma
     assert contents(dataset) == contents(tmp_path / "again")
     frame = "Mini_test_00_LANG/imgs/00001.png"
     assert contents(dataset)[frame] != contents(tmp_path / "other")[frame]
+
+
+def children(process: int) -> list[int]:
+    """Processes that `process` started."""
+    stats = {int(p.name): p / "stat" for p in Path("/proc").iterdir() if p.name.isdigit()}
+    parents = {pid: stat.read_text().rpartition(")")[2].split()[1] for pid, stat in stats.items() if stat.exists()}
+    return [pid for pid, parent in parents.items() if int(parent) == process]
+
+
+def test_a_killed_rendering_takes_its_drawing_processes_along(small, tmp_path):
+    given = small.model_copy(update={"workers": 2, "train_sequences": 200}).model_dump_json()
+    command = [sys.executable, "-m", "workflow_scripts.data.render", "--parameters", given, "--output", tmp_path / "archive"]
+    job = subprocess.Popen(command)
+    end = time.monotonic() + 60
+    while len(started := children(job.pid)) < 3:  # two that draw, and the one that counts what they share
+        assert job.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(1)  # they draw
+    job.kill()
+    job.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
+        assert time.monotonic() < end, "a drawing process outlived its job"
+        time.sleep(0.05)
 
 
 def test_train_and_test_share_no_frame(dataset):

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workflow_scripts import console, files, manifest, params
+from workflow_scripts import console, files, manifest, params, runs
 from workflow_scripts.data import packing
 from workflow_scripts.data.rendering import attributes, scene
 from workflow_scripts.params.data import Rendering
@@ -102,7 +102,8 @@ def rendered(parameters: Rendering) -> Iterator[list[Member]]:
     if parameters.workers == 1:
         yield from map(draw, work)
         return
-    with ProcessPoolExecutor(parameters.workers, mp_context=get_context("spawn")) as pool:
+    # a killed pool's workers would wait for more work for ever
+    with ProcessPoolExecutor(parameters.workers, get_context("spawn"), initializer=runs.die_with_parent) as pool:
         waiting: deque[Future[list[Member]]] = deque()
         for job in work:
             waiting.append(pool.submit(draw, job))
