@@ -44,6 +44,7 @@ PLUMBING = {
     "provenance",
     "recall",
     "reference",
+    "runs",
 }
 PICTURE = re.compile(r"(<!-- graph -->\n).*?(<!-- /graph -->)", re.DOTALL)
 
