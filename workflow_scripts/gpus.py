@@ -22,11 +22,16 @@ CHOICE = "TRACKGRAPH_GPUS"  # the devices that may be used, e.g. "0,2"; all of n
 POLL_SECONDS = 0.5
 
 
+def driver() -> bool:
+    """Whether a GPU's driver can be asked here."""
+    return shutil.which("nvidia-smi") is not None
+
+
 def devices() -> list[str]:
     """Indices of the machine's GPUs, as strings. SystemExit if the driver does not answer."""
     if chosen := os.environ.get(CHOICE):
         return [d.strip() for d in chosen.split(",") if d.strip()]
-    if shutil.which("nvidia-smi") is None:
+    if not driver():
         raise SystemExit("this job needs a GPU, and nvidia-smi is not here: run the mini study, or run this on a GPU machine.")
     query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     found = subprocess.run(query, capture_output=True, text=True)
@@ -35,23 +40,30 @@ def devices() -> list[str]:
     return found.stdout.split()
 
 
-class Memory(NamedTuple):
-    """Memory of one device, in bytes."""
+class Device(NamedTuple):
+    """What the driver says of a device: its compute capability, and its memory in bytes."""
 
     index: str
+    name: str
+    capability: tuple[int, ...]
     total: int
     free: int
 
 
-def memory() -> list[Memory]:
-    """Memory of the devices that this process sees, in their order. SystemExit if the driver does not answer."""
+def visible() -> list[Device]:
+    """The devices that this process sees, in their order. SystemExit if the driver does not answer.
+
+    CUDA would keep a context on each device that it is asked about, hundreds of megabytes, as long as this process lives.
+    """
     devices()
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    asked = "index,uuid,name,compute_cap,memory.total,memory.free"
+    query = ["nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader,nounits"]
     lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
     found = {}
     for line in lines:
-        index, uuid, total, free = (part.strip() for part in line.split(","))
-        found[index] = found[uuid] = Memory(index, int(total) << 20, int(free) << 20)
+        index, uuid, name, capability, total, free = (part.strip() for part in line.split(","))
+        known = Device(index, name, tuple(map(int, capability.split("."))), int(total) << 20, int(free) << 20)
+        found[index] = found[uuid] = known
     every = dict.fromkeys(one.index for one in found.values())
     seen = os.environ[VISIBLE].split(",") if VISIBLE in os.environ else list(every)
     return [found[name.strip()] for name in seen if name.strip() in found]

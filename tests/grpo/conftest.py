@@ -22,6 +22,18 @@ def section(study: str, **changes) -> Grpo:
 
 
 @pytest.fixture(scope="session")
+def start(tmp_path_factory) -> Path:
+    """A tiny model with its tokenizer and processor, to start from."""
+    from workflow_scripts.params.sft import TinyModel
+    from workflow_scripts.sft import tiny_model
+
+    folder = tmp_path_factory.mktemp("start") / "model"
+    folder.mkdir()
+    tiny_model.build(TinyModel(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def dataset(tmp_path_factory) -> Path:
     """24 training and 8 validation pairs."""
     folder = tmp_path_factory.mktemp("data") / "pairs"

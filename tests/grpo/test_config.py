@@ -15,22 +15,11 @@ from conftest import ROOT, section
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
+from workflow_scripts.gpus import Device
 from workflow_scripts.grpo import checkpoints, configure, easyr1, easyr1_config, preflight, train
 
 RECIPES = ("reasoningtrack", "r1track-think", "r1track-nothink")
 CROPS = {"reward": {"preset": "r1track-nothink"}, "pairs": {"source": "crops", "prompt": "r1track"}}
-
-
-@pytest.fixture(scope="session")
-def start(tmp_path_factory) -> Path:
-    """A tiny model to start from."""
-    from workflow_scripts.params.sft import TinyModel
-    from workflow_scripts.sft import tiny_model
-
-    folder = tmp_path_factory.mktemp("start") / "model"
-    folder.mkdir()
-    tiny_model.build(TinyModel(), folder)
-    return folder
 
 
 @pytest.fixture
@@ -198,8 +187,8 @@ def test_a_run_is_complete_only_with_its_tracker_file_and_every_ranks_file(run):
         easyr1.reached(run)
 
 
-GOOD = preflight.Gpu("H100", (9, 0), 79 * preflight.GIB, 80 * preflight.GIB)
-NODE = preflight.Node((GOOD,) * 4, frozenset(preflight.PACKAGES), 2000 * preflight.GIB, frozenset())
+GOOD = [Device(str(n), "H100", (9, 0), 80 * preflight.GIB, 79 * preflight.GIB) for n in range(4)]
+NODE = preflight.Node(tuple(GOOD), frozenset(preflight.PACKAGES), 2000 * preflight.GIB, frozenset())
 PARAMETERS = 3_750_000_000
 
 
@@ -207,10 +196,10 @@ PARAMETERS = 3_750_000_000
     ("change", "said"),
     [
         ({}, []),
-        ({"gpus": (GOOD,) * 3}, ["shows 3 GPUs and grpo.easyr1.gpus asks for 4"]),
-        ({"gpus": (replace(GOOD, name="V100", capability=(7, 0)), *(GOOD,) * 3)}, ["GPU 0 (V100) has compute capability 7.0"]),
+        ({"gpus": tuple(GOOD[:3])}, ["shows 3 GPUs and grpo.easyr1.gpus asks for 4"]),
+        ({"gpus": (GOOD[0]._replace(name="V100", capability=(7, 0)), *GOOD[1:])}, ["GPU 0 (V100) has compute capability 7.0"]),
         (
-            {"gpus": (*(GOOD,) * 3, replace(GOOD, free=30 * preflight.GIB))},
+            {"gpus": (*GOOD[:3], GOOD[3]._replace(free=30 * preflight.GIB))},
             ["GPU 3 (H100) has 30 of 80 GiB free, and the rollout takes 60%"],
         ),
         ({"packages": frozenset({"vllm", "ray"})}, ["flash_attn is not installed in this environment: pip install"]),

@@ -30,18 +30,6 @@ def upstream():
         sys.path.remove(str(checkout))
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory) -> Path:
-    """A tiny model with its tokenizer and processor."""
-    from workflow_scripts.params.sft import TinyModel
-    from workflow_scripts.sft import tiny_model
-
-    folder = tmp_path_factory.mktemp("start") / "model"
-    folder.mkdir()
-    tiny_model.build(TinyModel(), folder)
-    return folder
-
-
 def test_easyr1s_reward_manager_pays_what_the_reward_says(upstream, start, dataset):
     import numpy as np
     import pyarrow.parquet as parquet

@@ -138,7 +138,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Puts an nvidia-smi in the path that knows devices of 80 GiB with so many GiB free."""
 
     def install(*free: float) -> None:
-        lines = [f"{i}, GPU-{i}{i}, 81920, {round(gib * 1024)}" for i, gib in enumerate(free)]
+        lines = [f"{i}, GPU-{i}{i}, NVIDIA H100, 9.0, 81920, {round(gib * 1024)}" for i, gib in enumerate(free)]
         program = tmp_path / "bin" / "nvidia-smi"
         program.parent.mkdir()
         table = "\\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import PIXELS, SMALL
 
-from workflow_scripts import files, images, manifest, pairs
+from workflow_scripts import files, images, manifest, pairs, weights
 
 
 def test_one_seed_gives_one_model_byte_for_byte(base: Path, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_config_is_flat_and_the_reloaded_head_is_the_embedding(base: Path) -
     config = files.read_json(base / "config.json")
     assert config["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
     assert config["tie_word_embeddings"] is True and "text_config" not in config
-    assert "lm_head.weight" not in checkpoints.tensors(base)
+    assert "lm_head.weight" not in weights.tensors(base)
     assert checkpoints.gate(base, base) > 100_000
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from workflow_scripts import files, manifest
 from workflow_scripts.console import BadInput
+from workflow_scripts.gpus import Device
 from workflow_scripts.sft import checkpoints, configure, factory, train
 
 
@@ -56,7 +57,9 @@ def test_a_gpu_with_too_little_memory_is_refused_before_the_training_starts(
     base: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 16 * sum(t.numel() for t in load_file(base / "model.safetensors").values())
-    monkeypatch.setattr(train, "gpu_memory", lambda: [(needed, 2 * needed), (needed - 1, 2 * needed)])
+    gpus = [Device(str(n), "H100", (9, 0), 2 * needed, needed - n) for n in range(2)]
+    monkeypatch.setattr("workflow_scripts.gpus.driver", lambda: True)
+    monkeypatch.setattr("workflow_scripts.gpus.visible", lambda: gpus)
     monkeypatch.setattr(factory, "run", lambda *_: pytest.fail("started"))
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings(base, dataset)))

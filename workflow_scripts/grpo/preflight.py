@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts import console, params
+from workflow_scripts import console, gpus, params, weights
 from workflow_scripts.console import BadInput
+from workflow_scripts.gpus import Device
 from workflow_scripts.grpo import easyr1_config
 
 LEAST_CAPABILITY = (8, 0)  # flash-attention 2
@@ -28,20 +29,10 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One device: its name, compute capability, and memory in bytes."""
-
-    name: str
-    capability: tuple[int, int]
-    free: int
-    total: int
-
-
-@dataclass(frozen=True)
 class Node:
     """What was found on this machine. disk: free bytes where checkpoints go; ports: those of ours that are taken."""
 
-    gpus: tuple[Gpu, ...]
+    gpus: tuple[Device, ...]
     packages: frozenset[str]
     disk: int
     ports: frozenset[int]
@@ -49,16 +40,11 @@ class Node:
 
 def look(folder: Path, port: int | None) -> Node:
     """This machine, as a run that saves in `folder` (or will) and listens on `port` finds it."""
-    import torch
-
-    gpus = []
-    for device in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(device)
-        gpus.append(Gpu(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device), free, total))
     while not folder.exists():
         folder = folder.parent
     found = frozenset(name for name in PACKAGES if importlib.util.find_spec(name))
-    return Node(tuple(gpus), found, shutil.disk_usage(folder).free, frozenset([port] if port and is_taken(port) else []))
+    there = gpus.visible() if gpus.driver() else []
+    return Node(tuple(there), found, shutil.disk_usage(folder).free, frozenset([port] if port and is_taken(port) else []))
 
 
 def is_taken(port: int) -> bool:
@@ -92,14 +78,16 @@ def lacks(node: Node, config: Mapping[str, Any], parameters: int) -> list[str]:
         said.append(
             f"this machine shows {len(node.gpus)} GPUs and grpo.easyr1.gpus asks for {wanted}: run the job on a GPU node."
         )
-    for number, gpu in enumerate(node.gpus[:wanted]):
+    for gpu in node.gpus[:wanted]:
         if gpu.capability < LEAST_CAPABILITY:
             capability = ".".join(map(str, gpu.capability))
-            said.append(f"GPU {number} ({gpu.name}) has compute capability {capability}: flash-attention 2 needs 8.0 or newer.")
+            said.append(
+                f"GPU {gpu.index} ({gpu.name}) has compute capability {capability}: flash-attention 2 needs 8.0 or newer."
+            )
         if gpu.free < share * gpu.total:
             said.append(
-                f"GPU {number} ({gpu.name}) has {gpu.free / GIB:.0f} of {gpu.total / GIB:.0f} GiB free, and the rollout takes "
-                f"{share:.0%} of all (worker.rollout.gpu_memory_utilization): end what else runs there, or lower it."
+                f"GPU {gpu.index} ({gpu.name}) has {gpu.free / GIB:.0f} of {gpu.total / GIB:.0f} GiB free, and the rollout "
+                f"takes {share:.0%} of all (worker.rollout.gpu_memory_utilization): end what else runs there, or lower it."
             )
     for package, remedy in PACKAGES.items():
         if package not in node.packages:
@@ -115,31 +103,11 @@ def lacks(node: Node, config: Mapping[str, Any], parameters: int) -> list[str]:
     return said
 
 
-def count_parameters(model: Path) -> int:
-    """Parameters of a model folder, from the headers of its safetensors. BadInput if there are none."""
-    from safetensors import SafetensorError, safe_open
-
-    total = 0
-    for path in sorted(model.glob("*.safetensors")):
-        try:
-            with safe_open(path, "np") as opened:
-                for name in opened.keys():  # noqa: SIM118 (not a mapping)
-                    count = 1
-                    for side in opened.get_slice(name).get_shape():
-                        count *= side
-                    total += count
-        except (OSError, SafetensorError) as error:
-            raise BadInput(f"{path} cannot be read ({error}): make the model again.") from None
-    if not total:
-        raise BadInput(f"{model} holds no safetensors: make the model again.")
-    return total
-
-
 def check(config: Mapping[str, Any], folder: Path) -> None:
     """BadInput says all that this machine lacks for the run of `config` that saves in `folder`."""
     launch = config["easyr1"]
     node = look(folder, launch["tracker_port"] if launch["tracker"] else None)
-    if said := lacks(node, config, count_parameters(Path(config["model"]))):
+    if said := lacks(node, config, weights.parameters(Path(config["model"]))):
         raise BadInput(" ".join(said))
 
 

@@ -59,7 +59,7 @@ def check_memory(parameters: Serve, model: Path) -> None:
     """BadInput where the GPUs for vLLM have not the free memory that it takes, or that is less than the model's weights."""
     settings = parameters.vllm
     weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) / settings.tensor_parallel_size
-    found = gpus.memory()[: settings.tensor_parallel_size]
+    found = gpus.visible()[: settings.tensor_parallel_size]
     if len(found) < settings.tensor_parallel_size:
         raise BadInput(
             f"serve.vllm.tensor_parallel_size is {settings.tensor_parallel_size} and {len(found)} GPUs are visible "

@@ -11,6 +11,7 @@ import json
 import shutil
 from pathlib import Path
 
+from workflow_scripts import weights
 from workflow_scripts.console import BadInput
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -19,28 +20,6 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 def is_weights(path: Path) -> bool:
     """True for a weight file or the index of sharded ones."""
     return any(path.match(pattern) for pattern in WEIGHTS)
-
-
-def tensors(folder: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every tensor in the folder's safetensors, read from their headers."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with path.open("rb") as handle:
-                length = int.from_bytes(handle.read(8), "little")
-                if length > path.stat().st_size:
-                    raise ValueError("its header is longer than the file")
-                header = json.loads(handle.read(length))
-            header.pop("__metadata__", None)
-            end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{path} is not a safetensors file ({error}): run its node again.") from error
-        if path.stat().st_size < end:
-            raise BadInput(f"{path} is cut off: run its node again.")
-        found |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-    if not found:
-        raise BadInput(f"{folder} holds no safetensors: run its node again.")
-    return found
 
 
 def restore(base: Path, folder: Path) -> None:
@@ -58,7 +37,7 @@ def gate(folder: Path, base: Path) -> int:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    names, expected = ({k: shape for k, (_, shape) in tensors(f).items()} for f in (folder, base))
+    names, expected = ({k: shape for k, (_, shape) in weights.tensors(f).items()} for f in (folder, base))
     if names != expected:
         odd = sorted(set(names.items()) ^ set(expected.items()))[0]
         raise BadInput(f"{folder}: tensor {odd[0]} {list(odd[1])} does not agree with {base}; train again.")

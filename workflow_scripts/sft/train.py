@@ -12,7 +12,6 @@ import csv
 import hashlib
 import importlib
 import json
-import math
 import re
 import shutil
 import threading
@@ -21,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts import console, files, manifest
+from workflow_scripts import console, files, gpus, manifest, weights
 from workflow_scripts.console import BadInput
 from workflow_scripts.sft import checkpoints, configure, factory
 
@@ -42,7 +41,7 @@ def last_checkpoint(run: Path) -> Path | None:
     for folder in found:
         try:
             json.loads((folder / "trainer_state.json").read_text())
-            checkpoints.tensors(folder)
+            weights.tensors(folder)
             return folder
         except (OSError, ValueError):
             print(f"{folder.name} was not written whole: removed")
@@ -53,20 +52,13 @@ def last_checkpoint(run: Path) -> Path | None:
 def check_memory(base: Path, method: str) -> None:
     """BadInput if a GPU has less memory free than weights, gradients and AdamW's moments take in any case."""
     each = BYTES_A_PARAMETER[method]
-    for device, (free, _) in enumerate(gpu_memory()):
-        needed = each * sum(math.prod(shape) for _, shape in checkpoints.tensors(base).values())
-        if free < needed:
+    needed = each * weights.parameters(base)
+    for gpu in gpus.visible() if gpus.driver() else []:
+        if gpu.free < needed:
             raise BadInput(
-                f"GPU {device} has {free / 2**30:.1f} GiB free, and {method} fine-tuning of {base} takes at least "
+                f"GPU {gpu.index} has {gpu.free / 2**30:.1f} GiB free, and {method} fine-tuning of {base} takes at least "
                 f"{needed / 2**30:.1f} ({each} bytes a parameter): end what else runs there, take a larger one, or method lora."
             )
-
-
-def gpu_memory() -> list[tuple[int, int]]:
-    """(free, total) bytes of every visible GPU."""
-    import torch
-
-    return [torch.cuda.mem_get_info(device) for device in range(torch.cuda.device_count())]
 
 
 def prepare(config: dict[str, Any], work: Path) -> Path:
@@ -116,7 +108,7 @@ def collect(run: Path, base: Path, folder: Path, method: str) -> dict[str, Any]:
             if not (run / name).exists():
                 raise BadInput(f"{run} has no {name}: train again.")
             shutil.copy2(run / name, folder / name)
-        return facts | {"adapter_tensors": len(checkpoints.tensors(folder))}
+        return facts | {"adapter_tensors": len(weights.tensors(folder))}
     for path in sorted(p for p in run.iterdir() if checkpoints.is_weights(p)):
         shutil.copy2(path, folder / path.name)
         (folder / path.name).chmod(0o644)
