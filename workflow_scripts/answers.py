@@ -33,6 +33,12 @@ def parse(text: str) -> Answer:
     return Answer(text, match.group(1).strip(), "yes" if match.group(2) == "yes" else "no", sentence, True)
 
 
+def between(text: str, tag: str) -> str | None:
+    """What stands between the first <tag> and its </tag>, whatever form the rest has; None where they are not there."""
+    found = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return found.group(1) if found else None
+
+
 def well_formed(text: str) -> bool:
     """Whether `parse` can read the text."""
     return parse(text).well_formed

@@ -95,6 +95,11 @@ PROMPTS = {
 }
 
 
+def of_r1track(kind: str, as_published: bool = False) -> str:
+    """Name of R1-Track's prompt of a kind: new, old, think or old-think; as its training has it, or as its client sends it."""
+    return "-".join(["r1track", *([] if kind == "new" else [kind]), *(["paper"] if as_published else [])])
+
+
 def build(name: str, **fields: str) -> tuple[str | None, str]:
     """(system text or None, user text) of the prompt `name` with its field filled in, e.g. ``sentence="the red car"``."""
     if name not in PROMPTS:

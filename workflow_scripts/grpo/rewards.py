@@ -102,7 +102,7 @@ class Tracker(Protocol):
 
 def loose_format(rollout: Rollout) -> float:
     """1 if thinking, decision and answer tags all occur, in any order (ReasoningTrack's first format term)."""
-    return float(all(re.search(rf"<{tag}>.*?</{tag}>", rollout.response, re.DOTALL) for tag in ("think", "d", "answer")))
+    return float(all(answers.between(rollout.response, tag) is not None for tag in ("think", "d", "answer")))
 
 
 def strict_format(rollout: Rollout) -> float:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workflow_scripts.prompts import PROMPTS
+from workflow_scripts.prompts import PROMPTS, of_r1track
 
 if TYPE_CHECKING:
     from workflow_scripts.params import Params
 
 PAPER_RL, PAPER_SERVE = "reasoningtrack-paper-rl", "reasoningtrack-paper-eval"
-R1TRACK = {"new": "r1track", "old": "r1track-old", "think": "r1track-think", "old-think": "r1track-old-think"}
 
 
 def defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +26,7 @@ def defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
     name = _at(flat, "sft", "prompt", "name") or "reasoningtrack"
     taught, served = (PAPER_RL, PAPER_SERVE) if style == "paper" else (name, name)
     if _at(flat, "grpo", "pairs", "source") == "crops":
-        taught = R1TRACK.get(_at(flat, "track", "r1track", "prompt"), "r1track")
+        taught = of_r1track(_at(flat, "track", "r1track", "prompt") or "new")
     return {
         "sft": {"prompt": {"style": style, "name": name}},
         "grpo": {"pairs": {"prompt": taught}},
@@ -55,7 +54,7 @@ def mismatches(chosen: Params) -> Iterator[str]:
     by_stage = {"serve.prompt": (asks["serve.prompt"], "sft.prompt.name", wanted)}
     by_stage["grpo.pairs.prompt"] = (asks["grpo.pairs.prompt"], "sft.prompt.name", wanted)
     if chosen.grpo.pairs.source == "crops":
-        asked = R1TRACK[chosen.track.r1track.prompt]
+        asked = of_r1track(chosen.track.r1track.prompt)
         by_stage["grpo.pairs.prompt"] = (asks["grpo.pairs.prompt"], "the prompt of track.r1track", asked)
     for where, (name, other, expected) in by_stage.items():
         if name != expected:

@@ -8,18 +8,11 @@ asks the study's own model; --model names another folder, --url a server that ru
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 from pathlib import Path
 
-from workflow_scripts import console, in_env
+from workflow_scripts import answers, console, in_env
 from workflow_scripts.console import BadInput
-
-
-def inside(text: str, tag: str) -> str:
-    """What stands between the first <tag> and its </tag>, of an answer in whatever form."""
-    found = re.search(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return found.group(1).strip() if found else "(none)"
 
 
 def main() -> None:
@@ -53,7 +46,8 @@ def main() -> None:
         answer = client.ask([(first, second, a.text)])[0]
     print(f"description: {a.text}")
     for name, tag in (("decision", "d"), ("think", "think"), ("answer", "answer")):
-        print(f"{name}: {inside(answer.text, tag)}", flush=True)
+        said = answers.between(answer.text, tag)
+        print(f"{name}: {'(none)' if said is None else said.strip()}", flush=True)
     if not answer.well_formed:
         raise BadInput(
             f"the answer has not the form that prompt {parameters.prompt} asks for, and a tracker would not use it: "

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workflow_scripts import cropping, images
+from workflow_scripts import cropping, images, prompts
 from workflow_scripts.answers import parse_box, parse_located
 from workflow_scripts.asking import Question, Reply
 from workflow_scripts.boxes import clip_to_image, xywh_to_xyxy, xyxy_to_xywh
@@ -68,8 +68,7 @@ class Rule:
     @property
     def prompt_name(self) -> str:
         """Name in prompts.PROMPTS."""
-        parts = ["r1track", *([] if self.prompt == "new" else [self.prompt]), *(["paper"] if self.reproduce_paper else [])]
-        return "-".join(parts)
+        return prompts.of_r1track(self.prompt, self.reproduce_paper)
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,13 @@ describer ``(frames, sentences) -> sentences`` will do as well. The model sees w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
-from workflow_scripts.answers import Answer, parse, well_formed
+from workflow_scripts.answers import Answer, between, parse, well_formed
 from workflow_scripts.asking import Question, Reply
 from workflow_scripts.console import BadInput
 from workflow_scripts.track import crops
@@ -78,9 +77,8 @@ def must_ask(before: Box, now: Box, width: int, height: int, rule: Rule) -> bool
 
 def read_like_the_paper(text: str) -> tuple[bool, str]:
     """Decision and sentence by the published reading: each tag alone, absent ones being ``no`` and no answer."""
-    decision = re.search(r"<d>(.*?)</d>", text, re.DOTALL)
-    answer = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
-    return decision is not None and decision.group(1) == "yes", answer.group(1) if answer else NO_ANSWER
+    answer = between(text, "answer")
+    return between(text, "d") == "yes", NO_ANSWER if answer is None else answer
 
 
 class ReasoningTracker:
