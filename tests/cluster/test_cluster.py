@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import one_machine
+from tests.graph import smallest
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -42,10 +43,7 @@ def daemons():
 def clone(tmp_path_factory):
     """A clone with what is changed here but not committed yet."""
     folder = tmp_path_factory.mktemp("cluster") / "study"
-    subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
-    for name in subprocess.run(["git", "diff", "--name-only", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.split():
-        if (ROOT / name).is_file():
-            shutil.copy(ROOT / name, folder / name)
+    smallest.clone(folder)
     return folder
 
 
