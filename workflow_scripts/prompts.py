@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from workflow_scripts.console import BadInput
 
+TEMPLATE_TOKENS = 32  # of a chat template around a question and its answer, its own system text included
+
 
 @dataclass(frozen=True)
 class Prompt:

@@ -19,17 +19,21 @@ import time
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)  # looked up here: between a fork and an exec it would be too late
 LOCK = Path(".snakemake", "run.lock")
 SLURM_SECONDS = 60  # for the queue to answer, and for cancelled jobs to end
 _held: list[int] = []  # descriptors that live as long as this process
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent (the thread that started it) ends. The setting survives exec."""
+def die_with_parent(number: int = signal.SIGKILL) -> None:
+    """Let the kernel send this process a signal when its parent (the thread that started it) ends. Survives exec.
+
+    SIGTERM for a program that has processes of its own to end.
+    """
     parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    LIBC.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:  # it ended just now
-        raise SystemExit(128 + signal.SIGKILL)
+        raise SystemExit(128 + number)
 
 
 def begin() -> tuple[str, str]:

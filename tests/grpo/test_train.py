@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,29 @@ def test_a_log_without_rewards_is_refused(tmp_path):
     files.write_text(tmp_path / trl_engine.LOG, '{"step": 0, "val": {}}\n')
     with pytest.raises(BadInput, match="logged no reward"):
         train.metrics(train.read_log(tmp_path / trl_engine.LOG), "noised")
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        "easyr1.command = lambda config: [sys.executable]; easyr1.start(Path(), Path(), Path())",
+        "tracker_client.running('dutrack', None).__enter__()",
+    ],
+    ids=["EasyR1", "the reward's tracker"],
+)
+def test_a_killed_training_takes_what_it_started_along(tmp_path, started):
+    program = tmp_path / "program"  # stands in for a training or a service of hours
+    program.write_text(f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\nexec sleep 60\n")
+    program.chmod(0o755)
+    lines = "import sys; from pathlib import Path; from workflow_scripts.grpo import easyr1, tracker_client; "
+    lines += f"sys.executable = {str(program)!r}; {started}"
+    job = subprocess.Popen([sys.executable, "-c", lines])
+    end = time.monotonic() + 40
+    while not (text := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
+        assert job.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    while Path("/proc", text.strip()).exists():
+        assert time.monotonic() < end, "it outlived its job"
+        time.sleep(0.02)

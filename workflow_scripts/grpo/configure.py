@@ -14,13 +14,11 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts import console, files, manifest, params
+from workflow_scripts import console, files, images, manifest, params, prompts
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import easyr1_config, rewards
 from workflow_scripts.params.grpo import Grpo, Pairs, Trl
 
-PIXELS_A_TOKEN = 28 * 28  # patches of 14 pixels, merged two by two
-TEMPLATE_TOKENS = 32  # of the chat template around a question, its own system text included
 SCORED = {
     "crops": "boxes in pixels of the picture",
     "sequences": "sentences by what a tracker makes of them in the frames",
@@ -139,12 +137,12 @@ def check_lengths(model: Path, dataset: Path, pairs: Pairs, longest: int) -> Non
         problems = parquet.read_table(dataset / f"{name}.parquet", columns=["problem"])["problem"].to_pylist()
         different = list(dict.fromkeys(problems))
         for problem, ids in zip(different, tokenizer([p.replace("<image>", "") for p in different])["input_ids"], strict=True):
-            pictures = problem.count("<image>") * (area // PIXELS_A_TOKEN)
-            if len(ids) + pictures + TEMPLATE_TOKENS > longest:
+            pictures = problem.count("<image>") * (area // images.TOKEN_SIDE**2)
+            if len(ids) + pictures + prompts.TEMPLATE_TOKENS > longest:
                 raise BadInput(
                     f"{dataset / name}.parquet, row {problems.index(problem) + 1}: up to {pictures} tokens of pictures, "
-                    f"{len(ids)} of text and {TEMPLATE_TOKENS} around them are more than data.max_prompt_length ({longest}): "
-                    "lower grpo.pairs.max_pixels, or raise it (grpo.easyr1.overrides)."
+                    f"{len(ids)} of text and {prompts.TEMPLATE_TOKENS} around them are more than data.max_prompt_length "
+                    f"({longest}): lower grpo.pairs.max_pixels, or raise it (grpo.easyr1.overrides)."
                 )
 
 

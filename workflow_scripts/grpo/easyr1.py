@@ -12,15 +12,17 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from workflow_scripts import files, in_env
+from workflow_scripts import files, in_env, runs
 from workflow_scripts.console import BadInput
 from workflow_scripts.grpo import checkpoints, easyr1_config, preflight, tracker_client
 
@@ -156,7 +158,13 @@ def environment(checkout: Path, root: Path) -> dict[str, str]:
 
 def start(checkout: Path, config: Path, root: Path) -> None:
     """Run EasyR1 to its end in its own process group, which goes when this process does. BadInput if it fails."""
-    process = subprocess.Popen(command(config), cwd=checkout, env=environment(checkout, root), start_new_session=True)
+    process = subprocess.Popen(
+        command(config),
+        cwd=checkout,
+        env=environment(checkout, root),
+        start_new_session=True,
+        preexec_fn=partial(runs.die_with_parent, signal.SIGTERM),
+    )
     try:
         code = process.wait()
     finally:

@@ -13,10 +13,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workflow_scripts import in_env
+from workflow_scripts import in_env, runs
 from workflow_scripts.console import BadInput
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ def running(
     arguments += ["python", "-m", "workflow_scripts.grpo.reward_service", "--network", network]
     arguments += ["--port", str(port), "--device", device, *(["--weights", str(weights)] if weights else [])]
     with log.open("a") if log else contextlib.nullcontext() as handle:
-        process = subprocess.Popen(arguments, stdout=handle, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            arguments,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=partial(runs.die_with_parent, signal.SIGTERM),
+        )
         try:
             client = Client(f"http://127.0.0.1:{port}")
             client.wait_until_ready(process, log)

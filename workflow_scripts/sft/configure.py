@@ -19,12 +19,10 @@ from typing import Any
 
 import yaml
 
-from workflow_scripts import console, files, images, manifest, params
+from workflow_scripts import console, files, images, manifest, params, prompts
 from workflow_scripts.console import BadInput
 from workflow_scripts.params.sft import Pixels, Recipe
 from workflow_scripts.sft import rows
-
-TEMPLATE_TOKENS = 32  # of the chat template around a question and its answer, its own system text included
 
 
 def render(recipe: Recipe, pixels: Pixels, names: Iterable[str], model: Path, dataset: Path, output: Path) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def validate(config: Mapping[str, Any]) -> None:
             raise BadInput(f"LLaMA-Factory has no argument {name}{hint or '.'} Mend sft.runs in params.yaml.")
     if config["template"] not in TEMPLATES:
         raise BadInput(f"LLaMA-Factory has no template {config['template']}: set sft.runs.*.recipe.template to one it has.")
-    tokens = 2 * config["image_max_pixels"] // images.LEAST_PIXELS
+    tokens = 2 * config["image_max_pixels"] // images.TOKEN_SIDE**2
     cutoff = config.get("cutoff_len", 2048)
     if tokens >= cutoff:
         raise BadInput(
@@ -136,11 +134,11 @@ def check_lengths(config: Mapping[str, Any], tokenizer: Any) -> None:
             for (number, row), ids in zip(
                 part, tokenizer([t.replace(rows.IMAGE, "") for t in texts])["input_ids"], strict=True
             ):
-                pictures = len(row["images"]) * (config["image_max_pixels"] // images.LEAST_PIXELS)
-                if len(ids) + pictures + TEMPLATE_TOKENS > cutoff:
+                pictures = len(row["images"]) * (config["image_max_pixels"] // images.TOKEN_SIDE**2)
+                if len(ids) + pictures + prompts.TEMPLATE_TOKENS > cutoff:
                     raise BadInput(
-                        f"{path}, row {number}: up to {pictures} tokens of pictures, {len(ids)} of text and {TEMPLATE_TOKENS} "
-                        f"around them are more than cutoff_len ({cutoff}): raise it, or lower sft.pixels.max_pixels."
+                        f"{path}, row {number}: up to {pictures} tokens of pictures, {len(ids)} of text and "
+                        f"{prompts.TEMPLATE_TOKENS} around them are more than cutoff_len ({cutoff}): raise it, or lower sft.pixels.max_pixels."
                     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from workflow_scripts import in_env
+from workflow_scripts import in_env, runs
 from workflow_scripts.console import BadInput
-
-PR_SET_PDEATHSIG = 1
 
 
 def environment() -> dict[str, str]:
@@ -33,18 +31,14 @@ def environment() -> dict[str, str]:
     }
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def run(arguments: Sequence[str], log_hint: str) -> None:
     """Run ``llamafactory-cli ARGUMENTS``; its output goes where ours goes. BadInput on a non-zero end."""
     program = Path(sys.executable).parent / "llamafactory-cli"
     if not program.exists():
         raise BadInput("llamafactory-cli is not installed here: run through `python -m workflow_scripts.in_env sft -- ...`.")
-    child = subprocess.Popen([str(program), *arguments], env=environment(), preexec_fn=die_with_parent)
+    child = subprocess.Popen(
+        [str(program), *arguments], env=environment(), preexec_fn=partial(runs.die_with_parent, signal.SIGTERM)
+    )
     try:
         status = child.wait()
     finally:
