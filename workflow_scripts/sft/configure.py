@@ -138,7 +138,8 @@ def check_lengths(config: Mapping[str, Any], tokenizer: Any) -> None:
                 if len(ids) + pictures + prompts.TEMPLATE_TOKENS > cutoff:
                     raise BadInput(
                         f"{path}, row {number}: up to {pictures} tokens of pictures, {len(ids)} of text and "
-                        f"{prompts.TEMPLATE_TOKENS} around them are more than cutoff_len ({cutoff}): raise it, or lower sft.pixels.max_pixels."
+                        f"{prompts.TEMPLATE_TOKENS} around them are more than cutoff_len ({cutoff}): raise it, or lower "
+                        "sft.pixels.max_pixels."
                     )
 
 
