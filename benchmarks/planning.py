@@ -52,6 +52,7 @@ def resize(parameters: Path, trackers: list[str], everywhere: bool, shards: int)
     if not everywhere:
         track["benchmarks"] = tree["data"]["full"]["benchmarks"] = ["tnllt"]
         track["published"] = {}
+        tree["grpo"]["full"]["pairs"]["guarded"] = ["tnllt"]
         score["protocols"], score["submissions"] = {"tnllt": "tnllt"}, []
     parameters.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
 

@@ -15,11 +15,8 @@ def pair_indices():
 
 def reward_tracker():
     """Folder of the weights of the tracker that the reward asks, in a list; empty where none is asked."""
-    settings = PARAMS.grpo.easyr1
-    asks = PARAMS.grpo.engine == "easyr1" and PARAMS.grpo.pairs.source == "sequences"
-    if not asks or settings.tracker is None:
-        return []
-    return [f"results/{STUDY}/track/weights/{settings.tracker}"]
+    tracker = PARAMS.grpo.reward_tracker
+    return [f"results/{STUDY}/track/weights/{tracker}"] if tracker else []
 
 
 rule build_pairs:

@@ -1,11 +1,13 @@
 # Tracking: weights are trained (mini) or fetched and converted (full); trackers run by shard, a job a shard; shards are collected.
 # The same folder, results/{study}/track/raw/{benchmark}/{tracker}, holds what the authors published, where it is re-scored.
 
-CLASSIC = ("static", "kcf", "csrt", "mosse")
+from workflow_scripts.params.track import CLASSIC, WITHOUT_WEIGHTS
+
+RECIPES = PARAMS.track.train  # network -> how it is trained
 NETWORKS = {
     tracker: PARAMS.track.reasoning.network if tracker == "reasoningtrack" else tracker
     for tracker in PARAMS.track.trackers
-    if tracker not in (*CLASSIC, "r1track")
+    if tracker not in WITHOUT_WEIGHTS
 }
 READERS = [
     name for name in PARAMS.track.checkpoints if name.startswith("dutrack")
@@ -131,19 +133,9 @@ def memory(wildcards):
     return 200 * (PARAMS.track.run.batch + flying) + (24000 if asks else 8000)
 
 
-def recipe(network):
-    """How a network of the study is trained."""
-    if network not in PARAMS.track.train:
-        known = ", ".join(PARAMS.track.train)
-        sys.exit(
-            f"error: track.trained names {network}, which has no recipe in track.train; there are: {known}."
-        )
-    return PARAMS.track.train[network]
-
-
 def training_sources(wildcards):
     """What a training reads: the flag that tells it, the file that Snakemake watches, the flag's value."""
-    how = recipe(wildcards.network)
+    how = RECIPES[wildcards.network]
     weights, fetched = (
         f"results/{STUDY}/track/weights",
         f"data/{STUDY}/checkpoints",
@@ -170,7 +162,7 @@ def training_indices(wildcards):
 
 def launcher(wildcards):
     """torch's launcher, where several processes share a training."""
-    processes = recipe(wildcards.network).processes
+    processes = RECIPES[wildcards.network].processes
     command = f"torch.distributed.run --standalone --nproc-per-node {processes} -m"
     return command if processes > 1 else ""
 
@@ -182,7 +174,7 @@ def cores_of(how):
 
 def training_code(wildcards):
     """Modules of a network's training: a DUTrack's needs nothing of SeqTrack's network."""
-    dutrack = recipe(wildcards.network).network.startswith("dutrack")
+    dutrack = RECIPES[wildcards.network].network.startswith("dutrack")
     return only("track.train", *PLAIN, "/networks/dutrack" if dutrack else "/networks/")
 
 
@@ -200,11 +192,11 @@ rule train_tracker:
     wildcard_constraints:
         network="|".join(PARAMS.track.trained) or "none",
     priority: 10  # the longest job, and those before it, first: the mini study's other half runs beside it
-    threads: lambda wildcards: cores_of(recipe(wildcards.network))
+    threads: lambda wildcards: cores_of(RECIPES[wildcards.network])
     resources:
-        mem_mb=lambda wildcards: 3000 * recipe(wildcards.network).processes,
+        mem_mb=lambda wildcards: 3000 * RECIPES[wildcards.network].processes,
         runtime=30 if STUDY == "mini" else 4320,
-        gpu=lambda wildcards: gpus(recipe(wildcards.network).processes),
+        gpu=lambda wildcards: gpus(RECIPES[wildcards.network].processes),
     params:
         code=training_code,
         run=env("track"),
@@ -236,9 +228,9 @@ rule fetch_checkpoint:
             + [PARAMS.track.vocabulary, PARAMS.track.captioner]
             + [PARAMS.track.r1track.model] * bool(PARAMS.track.r1track.model)
             + [
-                Path(recipe(name).initial).parts[0]
+                Path(RECIPES[name].initial).parts[0]
                 for name in PARAMS.track.trained
-                if recipe(name).initial
+                if RECIPES[name].initial
             ]
         ),
     threads: 1

@@ -122,3 +122,42 @@ def test_crops_are_taught_with_the_prompt_of_the_tracker_that_asks_them():
     assert asked("full", grpo=crops, track={"r1track": {"prompt": "think"}}).grpo.pairs.prompt == "r1track-think"
     with pytest.raises(BadInput, match=r"grpo\.pairs\.prompt is r1track and the prompt of track\.r1track is r1track-think"):
         asked("full", grpo=params.merge(crops, {"pairs": {"prompt": "r1track"}}), track={"r1track": {"prompt": "think"}})
+
+
+def test_benchmarks_that_the_data_stage_does_not_bring_are_all_named_at_once():
+    said = (
+        r"data\.benchmarks \(tnllt\) lacks lasot in track\.benchmarks; tnl2k, .* in score\.protocols; got10k, trackingnet in "
+    )
+    with pytest.raises(BadInput, match=said + r"score\.submissions; tnl2k in grpo\.pairs\.guarded: add them to it"):
+        asked(
+            "full",
+            data={"benchmarks": ["tnllt"]},
+            track={"benchmarks": ["tnllt", "lasot"]},
+            grpo={"pairs": {"guarded": ["tnllt", "tnl2k"]}},
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"trackers": ["dutrack_384_got"]},
+            r"track\.trackers names dutrack_384_got, whose weights neither .*did you mean dutrack_384",
+        ),
+        (
+            {"trained": ["dutrak_256_full"]},
+            r"track\.trained names dutrak_256_full, which has no recipe in track\.train; did you mean",
+        ),
+        ({"reasoning": {"network": "dutrack_b256"}}, r"track\.reasoning\.network names dutrack_b256, whose weights neither"),
+    ],
+)
+def test_a_tracker_without_weights_or_recipe_is_refused_before_anything_runs(changes, said):
+    with pytest.raises(BadInput, match=said):
+        asked("full", track=changes)
+
+
+def test_the_tracker_of_the_reward_needs_weights_only_where_it_is_asked():
+    other = {"easyr1": {"tracker": "dutrack_384_got"}}
+    with pytest.raises(BadInput, match=r"grpo\.easyr1\.tracker names dutrack_384_got, whose weights neither"):
+        asked("full", grpo=other)
+    assert asked("full", grpo={**other, "pairs": {"source": "crops"}}).grpo.reward_tracker is None

@@ -127,12 +127,14 @@ def test_a_papers_number_of_no_row_no_column_or_twice_is_refused(study):
 def test_papers_and_the_compared_pair_may_only_name_trackers_of_the_study():
     tree = params.read_tree("params.yaml")
     tree["score"]["mini"]["papers"] = [{**PAPER, "tracker": "dutrak"}]
-    with pytest.raises(BadInput, match=r"score\.papers names dutrak; did you mean dutrack\?"):
+    with pytest.raises(BadInput, match=r"score\.papers names dutrak, .*; did you mean dutrack\?"):
         params.resolve(tree, "mini")
     tree["score"]["mini"]["papers"] = [{**PAPER, "tracker": "dutrack"}]
     assert params.resolve(tree, "mini").score.papers[0].page == 7
     tree["report"]["mini"]["figures"]["pair"] = ["csrt", "kfc"]
-    with pytest.raises(BadInput, match=r"report\.figures\.pair names kfc; did you mean kcf\?"):
+    with pytest.raises(
+        BadInput, match=r"report\.figures\.pair names kfc, which is no row of TNLLT\'s table; did you mean kcf\?"
+    ):
         params.resolve(tree, "mini")
 
 

@@ -25,10 +25,19 @@ from workflow_scripts.params.report import Report
 from workflow_scripts.params.score import Score
 from workflow_scripts.params.serve import Serve
 from workflow_scripts.params.sft import Sft
-from workflow_scripts.params.track import Track
+from workflow_scripts.params.track import WITHOUT_WEIGHTS, Track
 
 STUDIES = ("mini", "full")
 SWITCHES = ("study", "prompt_style")  # keys that are no section
+NO_WEIGHTS = "whose weights neither track.trained nor track.checkpoints brings"
+LACKING = {  # where a tracker is named that the study does not have -> what it lacks
+    "track.trained": "which has no recipe in track.train",
+    "track.trackers": NO_WEIGHTS,
+    "track.reasoning.network": NO_WEIGHTS,
+    "grpo.easyr1.tracker": NO_WEIGHTS,
+    "report.figures.pair": "which is no row of TNLLT's table",
+    "score.papers": "which is no row of that benchmark's table",
+}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -46,14 +55,38 @@ class Params(Section):
     report: Report
 
     @model_validator(mode="after")
+    def _known_benchmarks(self) -> Params:
+        """A benchmark that a stage works on is one that the data stage brings. All that are not are named at once."""
+        track, pairs = self.track, self.grpo.pairs
+        asked = {"track.benchmarks": track.benchmarks, "score.protocols": self.score.protocols}
+        asked |= {"score.submissions": self.score.submissions}
+        asked |= {"grpo.pairs.benchmarks": pairs.benchmarks, "grpo.pairs.guarded": pairs.guarded}
+        asked |= {f"track.train.{n}.benchmarks": track.train[n].benchmarks for n in track.trained if n in track.train}
+        lacking = {where: [name for name in names if name not in self.data.benchmarks] for where, names in asked.items()}
+        said = [f"{', '.join(names)} in {where}" for where, names in lacking.items() if names]
+        if said:
+            known = ", ".join(self.data.benchmarks)
+            raise ValueError(f"data.benchmarks ({known}) lacks {'; '.join(said)}: add them to it, or take them out there")
+        return self
+
+    @model_validator(mode="after")
     def _known_trackers(self) -> Params:
-        """What the last stages say of trackers is refused here, before days of computing, where they name none of the study."""
-        rows = {b: {*self.track.trackers, *(self.track.published if b == "tnllt" else ())} for b in self.score.protocols}
-        named = [("report.figures.pair", tracker, rows.get("tnllt", set())) for tracker in self.report.figures.pair]
+        """A tracker that a stage names is one of the study: refused here, before days of computing."""
+        track, asked = self.track, self.grpo.reward_tracker
+        weights = {*track.trained, *track.checkpoints}
+        runnable = {*WITHOUT_WEIGHTS, "reasoningtrack", *weights}
+        rows = {b: {*track.trackers, *(track.published if b == "tnllt" else ())} for b in self.score.protocols}
+        named = [("track.trained", name, set(track.train)) for name in track.trained]
+        named += [("track.trackers", name, runnable) for name in track.trackers]
+        if "reasoningtrack" in track.trackers:
+            named += [("track.reasoning.network", track.reasoning.network, weights)]
+        if asked:
+            named += [("grpo.easyr1.tracker", asked, weights)]
+        named += [("report.figures.pair", tracker, rows.get("tnllt", set())) for tracker in self.report.figures.pair]
         named += [("score.papers", p.tracker, rows.get(p.benchmark, set())) for p in self.score.papers]
         for where, tracker, known in named:
             if tracker not in known:
-                raise ValueError(f"{where} names {tracker}{_nearest(tracker, list(known))}")
+                raise ValueError(f"{where} names {tracker}, {LACKING[where]}{_nearest(tracker, list(known))}")
         return self
 
     @model_validator(mode="after")

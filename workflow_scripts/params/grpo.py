@@ -130,6 +130,12 @@ class Grpo(Section):
     easyr1: EasyR1 | None = Field(None, description="settings of the easyr1 engine")
     merge: Merge = Field(default_factory=Merge, description="merging the checkpoint")
 
+    @property
+    def reward_tracker(self) -> str | None:
+        """Tracker that the reward asks; EasyR1's alone asks one, and only about sequences."""
+        asks = self.engine == "easyr1" and self.pairs.source == "sequences"
+        return self.easyr1.tracker if asks and self.easyr1 else None
+
     @model_validator(mode="after")
     def _engine_is_set(self) -> Grpo:
         if getattr(self, self.engine) is None:

@@ -6,6 +6,9 @@ from pydantic import Field, field_validator
 
 from workflow_scripts.params.base import Section
 
+CLASSIC = ("static", "kcf", "csrt", "mosse")  # trackers that nobody trained
+WITHOUT_WEIGHTS = (*CLASSIC, "r1track")  # which asks the language model for every box
+
 
 class Sampling(Section):
     """How a training sample is drawn: template crops and search crops of one sequence."""

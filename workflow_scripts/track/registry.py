@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_scripts import files
 from workflow_scripts.console import BadInput
+from workflow_scripts.params.track import CLASSIC
 from workflow_scripts.track import describers
 from workflow_scripts.track.trackers.base import Asker, Describer, Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CLASSIC = ("static", "kcf", "csrt", "mosse")
 FAMILIES = ("dutrack", "seqtrack", "reasoningtrack")
 
 
