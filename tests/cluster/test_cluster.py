@@ -95,8 +95,10 @@ def test_cpu_stages_stay_off_the_gpu_partition(study):
         assert (partition == "gpu") == (rule in gpu), (partition, comment)
 
 
-def test_asking_again_sends_no_job(study):
-    assert "Nothing to be done" in ask(study[0], "all")
+def test_asking_again_sends_no_job_and_warns_of_nothing(study):
+    text = ask(study[0], "all")
+    assert "Nothing to be done" in text
+    assert "warning" not in text.lower(), text
 
 
 def begun(folder, sealed=2):

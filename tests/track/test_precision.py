@@ -13,7 +13,10 @@ from workflow_scripts.track.networks import dutrack as networks
 from workflow_scripts.track.texts import Tokenizer, small_vocabulary
 from workflow_scripts.track.trackers.dutrack import DUTracker
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),  # torch.compile's own
+]
 
 SMALL = networks.VARIANTS["dutrack_small"]
 TINY = replace(SMALL, depth=1, dim=32, stem_widths=(16, 32), heads=2, mlp_hidden=32, head_widths=(16,))
