@@ -3,6 +3,11 @@
 from workflow_scripts.data import benchmarks
 from workflow_scripts.data.packing import part_names
 
+try:
+    BENCHMARKS = {name: benchmarks.load(name) for name in PARAMS.data.benchmarks}
+except BadInput as error:
+    sys.exit(f"error: params.yaml: parameter data.benchmarks: {error}")
+
 ARCHIVE = PARAMS.data.archive.name
 PARTS = part_names(ARCHIVE, PARAMS.data.archive.parts)
 CHECKSUMS = f"{ARCHIVE}_parts.md5"
@@ -66,7 +71,7 @@ def lists(wildcards):
 def with_layout(command):
     """Code of a command and of the benchmark's layout, which it imports by name: another layout's change reruns nothing here."""
     return lambda wildcards: code(
-        command, f"data.layouts.{benchmarks.load(wildcards.benchmark).layout}"
+        command, f"data.layouts.{BENCHMARKS[wildcards.benchmark].layout}"
     )
 
 

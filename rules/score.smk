@@ -33,7 +33,7 @@ def raw_manifests(wildcards):
 
 def language_metrics(wildcards):
     """The proof that the trained tracker reads its sentence, where a tracker is trained in the graph."""
-    shown = STUDY == "mini" and wildcards.benchmark == "tnllt"
+    shown = "dutrack" in PARAMS.track.trained and wildcards.benchmark == "tnllt"
     return f"results/{wildcards.study}/track/language.json" if shown else []
 
 

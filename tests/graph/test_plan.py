@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema  # comes with Snakemake
 import pytest
+import yaml
 
-from workflow_scripts import graph, reference
+from workflow_scripts import graph, params, reference
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = str(Path(sys.executable).with_name("snakemake"))
@@ -120,9 +122,6 @@ def test_the_parameter_reference_is_generated_from_these_models():
 
 
 def test_params_yaml_satisfies_the_published_schema():
-    jsonschema = pytest.importorskip("jsonschema")  # comes with Snakemake
-    import yaml
-
     schema = json.loads((ROOT / "docs" / "params.schema.json").read_text())
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     jsonschema.validate(tree, schema)
@@ -138,6 +137,43 @@ def test_an_unknown_parameter_ends_the_command_with_one_sentence(clone):
     assert ended.returncode != 0
     assert "unknown parameter tracks; did you mean track?" in ended.stdout + ended.stderr
     assert not (clone / "results").exists()
+
+
+def test_a_benchmark_that_nobody_described_ends_the_command_with_one_sentence(clone):
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("benchmarks: [tnllt, ", "benchmarks: [tnllt, vot2021, ", 1))
+    ended = snakemake(clone, "all", "-n", "--config", "study=full")
+    assert ended.returncode != 0
+    assert "parameter data.benchmarks: there is no benchmark vot2021; did you mean vot2020?" in ended.stdout + ended.stderr
+
+
+NARROWER = {
+    "two trackers that nobody trained": ("mini", {"track": {"trackers": ["static", "kcf"], "trained": []}}),
+    "one network": ("mini", {"track": {"trackers": ["static", "dutrack"], "trained": ["dutrack"]}}),
+    "TNLLT alone": (
+        "full",
+        {
+            "data": {"benchmarks": ["tnllt"]},
+            "track": {"benchmarks": ["tnllt"], "trackers": ["csrt"], "describers": {}, "published": {}},
+            "grpo": {"pairs": {"guarded": ["tnllt"]}},
+            "score": {"protocols": {"tnllt": "tnllt"}, "submissions": []},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("study", "changes"), NARROWER.values(), ids=NARROWER)
+def test_a_narrower_study_is_planned(clone, study, changes):
+    tree = params.read_tree(clone / "params.yaml")
+    for section, values in {**changes, "report": {"figures": {"pair": []}}}.items():
+        for key, value in values.items():
+            nested = isinstance(value, dict) and section in ("grpo", "report")  # other mappings are replaced whole
+            tree[section][study][key] = {**tree[section][study][key], **value} if nested else value
+    (clone / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    ended = snakemake(clone, "all", "-n", "--quiet", "rules", "--config", f"study={study}")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    asked = ended.stdout + ended.stderr
+    assert "publish_table" in asked and ("train_tracker" in asked) == bool(changes["track"].get("trained"))
 
 
 def test_every_rules_command_is_a_module_that_exists():

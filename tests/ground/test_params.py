@@ -148,6 +148,12 @@ def test_benchmarks_that_the_data_stage_does_not_bring_are_all_named_at_once():
             {"trained": ["dutrak_256_full"]},
             r"track\.trained names dutrak_256_full, which has no recipe in track\.train; did you mean",
         ),
+        (
+            {"describers": {"dutrack": "blip"}},
+            r"track\.describers names dutrack, which is none of track\.trackers; did you mean",
+        ),
+        ({"trackers": []}, r"parameter track\.trackers is \[\]: .* at least 1 item"),
+        ({"benchmarks": ["lasot"]}, r"track\.benchmarks lacks tnllt, of which the study's table is"),
         ({"reasoning": {"network": "dutrack_b256"}}, r"track\.reasoning\.network names dutrack_b256, whose weights neither"),
     ],
 )
@@ -161,3 +167,8 @@ def test_the_tracker_of_the_reward_needs_weights_only_where_it_is_asked():
     with pytest.raises(BadInput, match=r"grpo\.easyr1\.tracker names dutrack_384_got, whose weights neither"):
         asked("full", grpo=other)
     assert asked("full", grpo={**other, "pairs": {"source": "crops"}}).grpo.reward_tracker is None
+
+
+def test_a_check_of_a_whole_section_says_its_reason_and_not_the_section():
+    with pytest.raises(BadInput, match=r"^params\.yaml: parameter grpo: engine is trl but the section trl is missing\.$"):
+        asked("full", grpo={"engine": "trl"})

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from conftest import GOLDEN, text_of
 
 from workflow_scripts.console import BadInput
+from workflow_scripts.params.score import ProtocolName
 from workflow_scripts.score import annotations, protocols, results, run, scoring, summary
 from workflow_scripts.score.annotations import Annotation
 from workflow_scripts.score.curves import EPS
@@ -155,3 +157,7 @@ def test_the_page_on_scoring_knows_every_protocol_and_its_columns():
     for name, protocol in protocols.PROTOCOLS.items():
         assert f"`{name}`" in text, name
         assert all(m.column.split(" ")[0] in text for m in protocol.metrics), name
+
+
+def test_the_parameters_know_every_protocol_by_name():
+    assert set(get_args(ProtocolName)) == set(protocols.PROTOCOLS)

@@ -33,6 +33,7 @@ NO_WEIGHTS = "whose weights neither track.trained nor track.checkpoints brings"
 LACKING = {  # where a tracker is named that the study does not have -> what it lacks
     "track.trained": "which has no recipe in track.train",
     "track.trackers": NO_WEIGHTS,
+    "track.describers": "which is none of track.trackers",
     "track.reasoning.network": NO_WEIGHTS,
     "grpo.easyr1.tracker": NO_WEIGHTS,
     "report.figures.pair": "which is no row of TNLLT's table",
@@ -56,8 +57,11 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _known_benchmarks(self) -> Params:
-        """A benchmark that a stage works on is one that the data stage brings. All that are not are named at once."""
+        """A benchmark that a stage works on is brought by the data stage: all that are not are named at once. TNLLT is one."""
         track, pairs = self.track, self.grpo.pairs
+        for where, names in (("track.benchmarks", track.benchmarks), ("score.protocols", self.score.protocols)):
+            if "tnllt" not in names:
+                raise ValueError(f"{where} lacks tnllt, of which the study's table is: add it")
         asked = {"track.benchmarks": track.benchmarks, "score.protocols": self.score.protocols}
         asked |= {"score.submissions": self.score.submissions}
         asked |= {"grpo.pairs.benchmarks": pairs.benchmarks, "grpo.pairs.guarded": pairs.guarded}
@@ -78,6 +82,7 @@ class Params(Section):
         rows = {b: {*track.trackers, *(track.published if b == "tnllt" else ())} for b in self.score.protocols}
         named = [("track.trained", name, set(track.train)) for name in track.trained]
         named += [("track.trackers", name, runnable) for name in track.trackers]
+        named += [("track.describers", name, set(track.trackers)) for name in track.describers]
         if "reasoningtrack" in track.trackers:
             named += [("track.reasoning.network", track.reasoning.network, weights)]
         if asked:
@@ -136,7 +141,10 @@ def validate(model: type[Model], value: Any, source: str) -> Model:
             raise BadInput(f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it).") from None
         if not where:  # a check over several sections: its sentence says all
             raise BadInput(f"{source}: {first['msg'].removeprefix('Value error, ')}.") from None
-        raise BadInput(f"{source}: parameter {where} is {first['input']!r}: {first['msg']}.") from None
+        value = (
+            "" if isinstance(first["input"], Mapping) else f" is {first['input']!r}"
+        )  # a whole section would hide the reason
+        raise BadInput(f"{source}: parameter {where}{value}: {first['msg'].removeprefix('Value error, ')}.") from None
 
 
 def load(path: str | Path = "params.yaml", study: str | None = None) -> Params:
@@ -175,7 +183,7 @@ def section(flag: str | None, name: str, model: type[Model]) -> Model:
 
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known))}"
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(sorted(known)) or 'none'}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

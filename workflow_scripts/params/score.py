@@ -7,6 +7,22 @@ from pydantic import Field, field_validator
 
 from workflow_scripts.params.base import Section
 
+ProtocolName = Literal[  # those of workflow_scripts/score/protocols.py
+    "tnllt",
+    "lasot",
+    "tnl2k",
+    "vasttrack",
+    "otb",
+    "got10k",
+    "trackingnet",
+    "uav123",
+    "nfs",
+    "otb99",
+    "pytracking",
+    "dutrack",
+    "corrected",
+]
+
 
 class ScoreRun(Section):
     """One scoring run."""
@@ -15,7 +31,7 @@ class ScoreRun(Section):
         "matlab", description="whose 0:0.05:1; they differ in the last bit at 0.65 (and in how a header line is read)"
     )
     lenient: bool = Field(False, description="count missing, short and unreadable files as missed instead of stopping")
-    beside: list[str] = Field(
+    beside: list[ProtocolName] = Field(
         ["corrected"], description="protocols computed from the same pass and written beside the main one, never instead"
     )
     samples: int = Field(2000, ge=1, description="bootstrap resamples of the sequences")
@@ -37,7 +53,7 @@ class PaperNumber(Section):
 class Score(Section):
     """Parameters of the score stage."""
 
-    protocols: dict[str, str] = Field({"tnllt": "tnllt"}, description="benchmark to the protocol that scores it")
+    protocols: dict[str, ProtocolName] = Field({"tnllt": "tnllt"}, description="benchmark to the protocol that scores it")
     submissions: list[Literal["got10k", "trackingnet"]] = Field(
         [], description="benchmarks that only their servers score: a checked zip is packed for every tracker"
     )

@@ -155,7 +155,7 @@ class Track(Section):
 
     benchmarks: list[str] = Field(description="benchmarks that trackers run on")
     split: str = Field("test", description="split of the benchmark that is tracked")
-    trackers: list[str] = Field(description="trackers of the table, run here")
+    trackers: list[str] = Field(min_length=1, description="trackers of the table, run here")
     trained: list[str] = Field(description="networks trained in the graph: names of recipes in `train`")
     checkpoints: dict[str, str] = Field(description="networks fetched: name to the source in data/sources.yaml")
     vocabulary: str = Field("bert-base-uncased", description="source of the vocabulary that the fetched DUTracks read with")
