@@ -152,12 +152,13 @@ def test_benchmarks_that_the_data_stage_does_not_bring_are_all_named_at_once():
             {"describers": {"dutrack": "blip"}},
             r"track\.describers names dutrack, which is none of track\.trackers; did you mean",
         ),
+        ({"trackers": ["csrt", "csrt"]}, r"parameter track\.trackers is \['csrt', 'csrt'\]: csrt stands there twice"),
         ({"trackers": []}, r"parameter track\.trackers is \[\]: .* at least 1 item"),
         ({"benchmarks": ["lasot"]}, r"track\.benchmarks lacks tnllt, of which the study's table is"),
         ({"reasoning": {"network": "dutrack_b256"}}, r"track\.reasoning\.network names dutrack_b256, whose weights neither"),
     ],
 )
-def test_a_tracker_without_weights_or_recipe_is_refused_before_anything_runs(changes, said):
+def test_a_tracker_that_the_study_cannot_run_is_refused_before_anything_runs(changes, said):
     with pytest.raises(BadInput, match=said):
         asked("full", track=changes)
 
@@ -172,3 +173,10 @@ def test_the_tracker_of_the_reward_needs_weights_only_where_it_is_asked():
 def test_a_check_of_a_whole_section_says_its_reason_and_not_the_section():
     with pytest.raises(BadInput, match=r"^params\.yaml: parameter grpo: engine is trl but the section trl is missing\.$"):
         asked("full", grpo={"engine": "trl"})
+
+
+def test_reinforcement_starts_from_a_model_that_is_trained():
+    tree = params.read_tree("params.yaml")
+    del tree["sft"]["full"]["runs"]["clean"]
+    with pytest.raises(BadInput, match=r"grpo\.start_from names clean, which is none of sft\.runs; known here: "):
+        params.resolve(tree, "full")

@@ -30,7 +30,8 @@ from workflow_scripts.params.track import WITHOUT_WEIGHTS, Track
 STUDIES = ("mini", "full")
 SWITCHES = ("study", "prompt_style")  # keys that are no section
 NO_WEIGHTS = "whose weights neither track.trained nor track.checkpoints brings"
-LACKING = {  # where a tracker is named that the study does not have -> what it lacks
+LACKING = {  # where a tracker or model is named that the study does not have -> what it lacks
+    "grpo.start_from": "which is none of sft.runs",
     "track.trained": "which has no recipe in track.train",
     "track.trackers": NO_WEIGHTS,
     "track.describers": "which is none of track.trackers",
@@ -74,13 +75,14 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _known_trackers(self) -> Params:
-        """A tracker that a stage names is one of the study: refused here, before days of computing."""
+    def _known_names(self) -> Params:
+        """A tracker or a model that a stage names is one of the study: refused here, before days of computing."""
         track, asked = self.track, self.grpo.reward_tracker
         weights = {*track.trained, *track.checkpoints}
         runnable = {*WITHOUT_WEIGHTS, "reasoningtrack", *weights}
         rows = {b: {*track.trackers, *(track.published if b == "tnllt" else ())} for b in self.score.protocols}
-        named = [("track.trained", name, set(track.train)) for name in track.trained]
+        named = [("grpo.start_from", self.grpo.start_from, set(self.sft.runs))]
+        named += [("track.trained", name, set(track.train)) for name in track.trained]
         named += [("track.trackers", name, runnable) for name in track.trackers]
         named += [("track.describers", name, set(track.trackers)) for name in track.describers]
         if "reasoningtrack" in track.trackers:
@@ -89,9 +91,9 @@ class Params(Section):
             named += [("grpo.easyr1.tracker", asked, weights)]
         named += [("report.figures.pair", tracker, rows.get("tnllt", set())) for tracker in self.report.figures.pair]
         named += [("score.papers", p.tracker, rows.get(p.benchmark, set())) for p in self.score.papers]
-        for where, tracker, known in named:
-            if tracker not in known:
-                raise ValueError(f"{where} names {tracker}, {LACKING[where]}{_nearest(tracker, list(known))}")
+        for where, name, known in named:
+            if name not in known:
+                raise ValueError(f"{where} names {name}, {LACKING[where]}{_nearest(name, list(known))}")
         return self
 
     @model_validator(mode="after")

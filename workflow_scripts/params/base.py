@@ -1,6 +1,18 @@
 """What every parameter model is made of: unknown keys are errors, never ignored; and the pixel limits that stages share."""
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _once(names: list[str]) -> list[str]:
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled:
+        raise ValueError(f"{doubled} stands there twice; keep it once")
+    return names
+
+
+Names = Annotated[list[str], AfterValidator(_once)]  # of things that are one each: benchmarks, trackers
 
 
 class Section(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from workflow_scripts.params.base import Section
+from workflow_scripts.params.base import Names, Section
 
 
 class Rendering(Section):
@@ -60,7 +60,7 @@ class Checking(Section):
 class Data(Section):
     """Parameters of the data stage."""
 
-    benchmarks: list[str] = Field(description="benchmarks to index (workflow_scripts/data/benchmarks/<name>.yaml)")
+    benchmarks: Names = Field(description="benchmarks to index (workflow_scripts/data/benchmarks/<name>.yaml)")
     render: Rendering | None = Field(default=None, description="mini: the sequences to draw; full: none, they are downloaded")
     archive: Archive = Field(description="the archive of TNLLT")
     fetch: Fetching = Field(default_factory=Fetching, description="how downloads behave")

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from workflow_scripts.params.base import Section
+from workflow_scripts.params.base import Names, Section
 
 CLASSIC = ("static", "kcf", "csrt", "mosse")  # trackers that nobody trained
 WITHOUT_WEIGHTS = (*CLASSIC, "r1track")  # which asks the language model for every box
@@ -153,10 +153,10 @@ class Language(Section):
 class Track(Section):
     """Parameters of the track stage."""
 
-    benchmarks: list[str] = Field(description="benchmarks that trackers run on")
+    benchmarks: Names = Field(description="benchmarks that trackers run on")
     split: str = Field("test", description="split of the benchmark that is tracked")
-    trackers: list[str] = Field(min_length=1, description="trackers of the table, run here")
-    trained: list[str] = Field(description="networks trained in the graph: names of recipes in `train`")
+    trackers: Names = Field(min_length=1, description="trackers of the table, run here")
+    trained: Names = Field(description="networks trained in the graph: names of recipes in `train`")
     checkpoints: dict[str, str] = Field(description="networks fetched: name to the source in data/sources.yaml")
     vocabulary: str = Field("bert-base-uncased", description="source of the vocabulary that the fetched DUTracks read with")
     published: dict[str, str] = Field(
