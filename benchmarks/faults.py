@@ -7,7 +7,7 @@ of its job, the fault strikes. Then the same command runs again, at most three t
 is all that the nodes after it depend on, is the same to the byte, no other node was made again, no partial file and no process
 is left. After every eighth fault `snakemake all` runs, and the table and every box are compared. Nodes and faults take turns;
 the seed fixes them and the moments. A second call goes on where the first one ended; a fault from which the study did not
-recover ends the call, and is tried again by the next. docs/faults.csv is such a list.
+recover ends the call, and is tried again by the next. docs/faults.csv is the list of seed 1.
 """
 
 from __future__ import annotations
