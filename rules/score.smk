@@ -7,14 +7,6 @@ def scored_benchmarks():
     return [name for name in PARAMS.track.benchmarks if name in PARAMS.score.protocols]
 
 
-def scored_trackers(benchmark):
-    """Trackers of a benchmark's table: those run here, then the published ones."""
-    return [
-        *PARAMS.track.trackers,
-        *(PARAMS.track.published if benchmark == "tnllt" else ()),
-    ]
-
-
 def published_flag():
     """Tells a command which rows are their authors' own results."""
     names = ",".join(PARAMS.track.published)
@@ -27,7 +19,7 @@ def raw_manifests(wildcards):
         "results/{study}/track/raw/{benchmark}/{tracker}.json",
         study=wildcards.study,
         benchmark=wildcards.benchmark,
-        tracker=scored_trackers(wildcards.benchmark),
+        tracker=PARAMS.track.rows(wildcards.benchmark),
     )
 
 
@@ -71,7 +63,7 @@ rule score_trackers:
         run=env("score"),
         protocol=lambda wildcards: PARAMS.score.protocols[wildcards.benchmark],
         split=PARAMS.track.split,
-        trackers=lambda wildcards: ",".join(scored_trackers(wildcards.benchmark)),
+        trackers=lambda wildcards: ",".join(PARAMS.track.rows(wildcards.benchmark)),
         published=published_flag(),
         parameters=parameters("score.run"),
     shell:
@@ -136,7 +128,7 @@ rule publish_table:
         code=code("score.table"),
         run=env("score"),
         study=STUDY,
-        trackers=",".join(scored_trackers("tnllt")),
+        trackers=",".join(PARAMS.track.rows("tnllt")),
         split=PARAMS.track.split,
         protocol=PARAMS.score.protocols["tnllt"],
         thresholds=PARAMS.score.run.thresholds,

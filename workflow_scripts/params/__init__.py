@@ -80,7 +80,7 @@ class Params(Section):
         track, asked = self.track, self.grpo.reward_tracker
         weights = {*track.trained, *track.checkpoints}
         runnable = {*WITHOUT_WEIGHTS, "reasoningtrack", *weights}
-        rows = {b: {*track.trackers, *(track.published if b == "tnllt" else ())} for b in self.score.protocols}
+        rows = {benchmark: set(track.rows(benchmark)) for benchmark in self.score.protocols}
         named = [("grpo.start_from", self.grpo.start_from, set(self.sft.runs))]
         named += [("track.trained", name, set(track.train)) for name in track.trained]
         named += [("track.trackers", name, runnable) for name in track.trackers]
@@ -89,7 +89,7 @@ class Params(Section):
             named += [("track.reasoning.network", track.reasoning.network, weights)]
         if asked:
             named += [("grpo.easyr1.tracker", asked, weights)]
-        named += [("report.figures.pair", tracker, rows.get("tnllt", set())) for tracker in self.report.figures.pair]
+        named += [("report.figures.pair", tracker, rows["tnllt"]) for tracker in self.report.figures.pair]
         named += [("score.papers", p.tracker, rows.get(p.benchmark, set())) for p in self.score.papers]
         for where, name, known in named:
             if name not in known:
@@ -143,9 +143,8 @@ def validate(model: type[Model], value: Any, source: str) -> Model:
             raise BadInput(f"{source}: parameter {where} is missing; add it (docs/parameters.md describes it).") from None
         if not where:  # a check over several sections: its sentence says all
             raise BadInput(f"{source}: {first['msg'].removeprefix('Value error, ')}.") from None
-        value = (
-            "" if isinstance(first["input"], Mapping) else f" is {first['input']!r}"
-        )  # a whole section would hide the reason
+        # a whole section would hide the reason
+        value = "" if isinstance(first["input"], Mapping) else f" is {first['input']!r}"
         raise BadInput(f"{source}: parameter {where}{value}: {first['msg'].removeprefix('Value error, ')}.") from None
 
 

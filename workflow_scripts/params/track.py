@@ -173,6 +173,10 @@ class Track(Section):
     captioner: str = Field("blip-image-captioning-base", description="source of the model of describer blip")
     language: Language = Field(Language(), description="proof that the sentence is read")
 
+    def rows(self, benchmark: str) -> list[str]:
+        """Trackers of a benchmark's table: those run here, then, on TNLLT, the published ones."""
+        return [*self.trackers, *(self.published if benchmark == "tnllt" else ())]
+
     @field_validator("describers", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
