@@ -101,12 +101,14 @@ def software() -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield Finding("executor plugin", False, f"{PLUGIN} is not installed: run `make setup`")
     absent = [p for p in PROGRAMS if shutil.which(p) is None]
-    said = (
-        f"{', '.join(absent)} not found: run this on a login node of the cluster"
-        if absent
-        else answer("sbatch", "--version")[1]
-    )
-    yield Finding("Slurm's programs", not absent, said)
+    code, said = answer("sinfo", "--noheader", "--format", "%R")
+    if absent:
+        yield Finding("Slurm's programs", False, f"{', '.join(absent)} not found: run this on a login node of the cluster")
+    elif code:
+        reason = said.splitlines()[-1] if said else f"sinfo ended with {code}"
+        yield Finding("Slurm's programs", False, f"no controller answers ({reason}): run this on a login node of the cluster")
+    else:
+        yield Finding("Slurm's programs", True, answer("sbatch", "--version")[1])
 
 
 def accounting(profile: dict[str, Any]) -> Iterator[Finding]:

@@ -112,6 +112,13 @@ def test_a_machine_that_is_no_login_node_is_told_so(site):
     assert not ok and "sbatch, srun not found" in said
 
 
+def test_a_slurm_that_does_not_answer_is_told_and_its_error_is_read_as_no_partitions(site):
+    found = site(sinfo="echo 'sinfo: error: DNS SRV lookup failed' >&2; echo 'sinfo: fatal: no configuration' >&2; exit 1")
+    ok, said = found["Slurm's programs"]
+    assert not ok and "no controller answers (sinfo: fatal: no configuration): run this on a login node" in said
+    assert not [what for what in found if what.startswith("partition")]
+
+
 def test_a_missing_plugin_is_told(site, monkeypatch):
     monkeypatch.setattr(preflight, "PLUGIN", "snakemake-executor-plugin-of-nobody")
     ok, said = site()["executor plugin"]
